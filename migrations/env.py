@@ -40,6 +40,7 @@ from is_db_bootstrap.stores.postgres.errors import DatabaseMissing
 from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.portable_watch import PortableWatch
+from is_db_bootstrap.stores.postgres.revision_digests import squashed
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain, Record
 from is_db_bootstrap.stores.postgres.search_path import Found, place_of_tables
 from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
@@ -128,7 +129,7 @@ def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> Non
     config.attributes["heads"] = set(heads)
     is_planned = config.attributes.get("is_lineage_planned", bool)
     if not is_planned():
-        write_lineage(ctx, heads)
+        write_lineage(ctx, heads, step)
     if not ctx.as_sql:
         watch = config.attributes["watch"]
         if step.is_stamp:
@@ -136,8 +137,17 @@ def record_lineage(ctx: Any, step: Any, heads: Collection[str], **_: Any) -> Non
         commit_record(ctx, watch)
 
 
-def write_lineage(ctx: Any, heads: Collection[str]) -> None:
-    """Write the blueprint and the revisions that led to `heads`, in the open transaction."""
+def write_lineage(ctx: Any, heads: Collection[str], step: Any) -> None:
+    """Write the blueprint and the revisions that led to `heads`, in the open transaction.
+
+    The digests of the files that this step records as applied are written too.
+    """
+    chain = declared_chain()
+    lineage = chain.until(heads)
+    known = [each for each in step.source_revision_ids if each in chain.parents]
+    renewed = {*chain.until(step.destination_revision_ids)} - {*chain.until(known)}
+    renewed |= config.attributes.get("squashed", set())
+    digests = {each: chain.digests[each] for each in lineage if each in renewed}
     reader = config.attributes.get("reader")  # of the stock command
     if reader is not None and not ctx.as_sql:
         lineage_table.make(reader())
@@ -146,7 +156,8 @@ def write_lineage(ctx: Any, heads: Collection[str]) -> None:
             ctx.version_table_schema or config.attributes["schema"],
             ctx.version_table,
             declared().name,
-            declared_chain().until(heads),
+            lineage,
+            digests,
         )
     )
 
@@ -196,6 +207,7 @@ def refuse_diverged(connection: Connection, reader: psycopg.Connection[Any], sch
     name = declared().name
     chain = declared_chain()
     record = record_of(connection, reader, schema)
+    config.attributes["squashed"] = squashed(record, chain)
     found = record.as_lineage(chain).compare(chain.lineage)
     if found.standing is Standing.DIVERGED:
         raise CommandError(

@@ -90,7 +90,7 @@ class Check:
 _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
 _NO_SEED = "{} is no PostgreSQL: no demo rows were added."
 #: The kinds of changes that move a database from one revision to another.
-_MOVES = {"revision", "downgrade", "stamp"}
+_MOVES = {"revision", "downgrade", "stamp", "accept"}
 
 
 def _blueprint_of(name: str | Blueprint) -> Blueprint:
@@ -333,6 +333,32 @@ def foresee_stamp(
     store = Stamp(place.url, place.blueprint, place.resolved(revision), **place.store_options)
     over([store], place.blueprint, place.settings).run(Mode.PLAN).raise_for_failure()
     return store.record_change
+
+
+def accept(
+    blueprint: str | Blueprint,
+    *revisions: str,
+    url: str | None = None,
+    environ: Mapping[str, str] | None = None,
+    settings: Settings | None = None,
+    observers: Sequence[Observer] = (),
+) -> Migrated:
+    """Record the files of applied `revisions` as they are now, and change nothing else.
+
+    Without `revisions`: of all applied ones. Returns those whose file was edited, or of which
+    nothing was recorded. Raises `StoreConflict` for a revision that is not applied, and
+    `ConfigurationError` for a database that is no PostgreSQL, where no digests are kept.
+    """
+    portable = _portable_database(blueprint, url)
+    if portable is not None:
+        raise ConfigurationError(
+            f"{portable.target} is no PostgreSQL, so nothing is recorded of the files there."
+        )
+    from is_db_bootstrap.stores.postgres.accepted import Accept
+
+    place = _Place(blueprint, url, environ, settings)
+    store = Accept(place.url, place.blueprint, revisions, **place.store_options)
+    return place.run(store, observers)
 
 
 def current(

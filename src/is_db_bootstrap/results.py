@@ -220,11 +220,17 @@ class Proof:
 class LockHolder:
     """Who holds a lock, and since when.
 
-    `who` is free text, such as `pid 4711 (is-db-bootstrap on web-1)`.
+    `who` is free text, such as `pid 4711 (is-db-bootstrap on web-1)`. `host` and `pid` are those of
+    the process that took the lock, as it has named itself. `lease_left_s` is seconds by the store's
+    clock, after which the lock lapses unless it is renewed. Each is None where nothing is known,
+    and `lease_left_s` where the lock does not lapse.
     """
 
     who: str
     since: datetime | None = None
+    host: str | None = None
+    pid: int | None = None
+    lease_left_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -324,17 +330,17 @@ class BootstrapResult:
 
     def to_dict(self) -> dict[str, Any]:
         """The JSON document of `docs/reference/result.schema.json`."""
-        document: dict[str, Any] = _json_value(self)
+        document: dict[str, Any] = json_value(self)
         return document
 
 
-def _json_value(value: Any) -> Any:
+def json_value(value: Any) -> Any:
     """A value of a result as JSON can hold it. Floats are rounded to three decimals."""
     if is_dataclass(value):
         names = [each.name for each in fields(value) if each.name not in _NOT_IN_JSON]
-        return {name: _json_value(getattr(value, name)) for name in names}
+        return {name: json_value(getattr(value, name)) for name in names}
     if isinstance(value, tuple):
-        return [_json_value(item) for item in value]
+        return [json_value(item) for item in value]
     if isinstance(value, float):
         return round(value, 3)
     if hasattr(value, "isoformat"):

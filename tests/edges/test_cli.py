@@ -273,6 +273,7 @@ def test_migrate_ini_prints_a_file(shell):
                 "selftest",
                 "setup",
                 "status",
+                "unlock",
                 "vector",
                 "verify",
                 "wait",

@@ -77,7 +77,9 @@ REFUSED = {
 NEEDED = {
     ("new",): ("--from-stores", "made"),
     ("revision",): ("-m", "more"),
+    ("migrate", "accept"): ("--all",),
     ("migrate", "stamp"): ("head", "--yes"),
+    ("unlock",): ("redis", "--yes"),
 }
 WALKED = [path for path in COMMANDS if path[0] not in {"local", "blueprints"}]
 

@@ -32,6 +32,7 @@ OF_ANOTHER_STORE = {
     "vector upgrade": ("milvus", "upgraded"),
     "redis audit": ("redis", "exit_code"),
     "redis fix-ttl": ("redis", "patterns", "--yes"),
+    "unlock": ("redis", "removed", "redis", "--yes"),
 }
 #: These ask no store. `local up` starts servers: tests/edges/test_local.py has it.
 WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}

@@ -287,6 +287,8 @@ READING = (
     ("migrate", "upgrade"),
     ("migrate", "init"),
     ("migrate", "stamp", "head", "--yes"),
+    ("migrate", "accept", "--all"),
+    ("unlock", "postgres", "--yes"),
     ("check", "-b", "shop"),
     ("blueprints",),
     ("blueprints", "show", "shop"),
@@ -397,6 +399,7 @@ def _fail(fuzz, store, strangers, rng):
             ("init",),
             ("downgrade",),
             ("stamp", "head", "--yes"),
+            ("accept", "--all"),
         ):
             for path in ("nobody", "http" if sub == ("current",) else "brief"):
                 env = fuzz.environ(rng.choice(FORMS), stores=[store], postgres=strangers[path])

@@ -51,6 +51,8 @@ LINES = f"{TEAM}::test_the_lines_of_the_page_lead_to_a_first_apply"
 TARGETS = f"{TEAM}::test_each_target_of_many_is_reached_by_its_own_address"
 MODEL = f"{HERE}::test_the_page_of_a_new_model_is_followed"
 AUDIT = f"{HERE}::test_the_page_of_keys_is_followed"
+UNLOCKED = f"{HERE}::test_the_page_of_a_lock_is_followed"
+EDITED = f"{HERE}::test_the_page_of_an_edited_revision_is_followed"
 RIGHTS = "stores/test_redis_rights.py::test_the_documented_rights_are_enough_for_every_command"
 LOGS = f"{HERE}::test_the_records_and_the_result_of_the_page_are_read"
 DEPLOY = (
@@ -93,6 +95,7 @@ PLACES = {
         f"{TEMPLATES}::test_a_compose_implementation_reads_the_files",
     ],
     "docs/how-to/credentials.md": [f"{HERE}::test_the_lines_of_credentials_are_typed"] * 2,
+    "docs/how-to/edited-revision.md": [EDITED, EDITED],
     "docs/how-to/existing-project.md": [
         f"{WHEEL}::test_the_examples_of_the_migrate_page_run_where_nothing_else_is_installed",
         LINES,
@@ -147,6 +150,7 @@ PLACES = {
         f"{HERE}::test_the_settings_of_tls_are_read_from_the_file_of_the_page",
         f"{HERE}::test_the_mount_of_a_certificate_has_a_mode_that_is_taken",
     ],
+    "docs/how-to/unlock.md": [UNLOCKED] * 3,
     "docs/how-to/when-a-run-fails.md": [PARSED],
     "docs/how-to/when-a-store-was-lost.md": [LOST] * 4,
 }
@@ -484,6 +488,39 @@ def test_the_page_of_keys_is_followed(reader, redis_url):
         assert code == 0, shown
         assert 3590 < client.ttl("shop:session:1") <= 3600
     typed(one, audit)
+
+
+@ON_REDIS
+def test_the_page_of_a_lock_is_followed(reader, redis_url):
+    lines = [line for each in blocks("docs/how-to/unlock.md") for line, _ in commands(each)]
+    status, unlock, named = lines
+    one = reader(REDIS_URL=redis_url)
+    typed(one, "is-db-bootstrap new shop --stores redis")
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        client.set("is-db-bootstrap:lock:shop", "somebody's")
+        shown = typed(one, status).stdout
+        refused = typed(one, f"{unlock} --yes", expected=6).stderr
+        who = re.search(r"--holder '(.*)'", refused)[1]
+        assert who in shown
+        typed(one, f"{named.replace('WHO', who)} --yes")
+        assert client.exists("is-db-bootstrap:lock:shop") == 0
+    assert "not locked" in typed(one, unlock).stdout
+
+
+@ON_POSTGRES
+def test_the_page_of_an_edited_revision_is_followed(reader, postgres_url):
+    lines = [
+        line for each in blocks("docs/how-to/edited-revision.md") for line, _ in commands(each)
+    ]
+    verify, accept = lines
+    one = reader(POSTGRES_URL=postgres_url)
+    typed(one, "is-db-bootstrap new shop --stores postgres")
+    typed(one, "is-db-bootstrap apply -b shop")
+    [first] = (one.folder / "shop" / "migrations").glob("*.py")
+    first.write_text(first.read_text() + "# edited\n")
+    assert accept.removesuffix(" -b shop") in typed(one, verify, expected=3).stdout
+    typed(one, accept)
+    typed(one, verify)
 
 
 # --- several stores

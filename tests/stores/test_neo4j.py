@@ -838,7 +838,7 @@ def test_the_lock_of_neo4j_migrations_is_told_and_never_deleted(store, query):
     query("CREATE (:__Neo4jMigrationsLock {id: 'x', name: 'John Doe'})")
     holder = store({}).try_lock("me")
     assert isinstance(holder, LockHolder)
-    assert "no lease" in holder.who
+    assert "without a lease" in holder.who
     assert len(query("MATCH (l:__Neo4jMigrationsLock) RETURN l")) == 1
 
 

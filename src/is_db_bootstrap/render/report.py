@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.render.drift import drift_lines, drift_text
@@ -16,7 +17,7 @@ from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.wording import noun
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import ChangeResult, Status
+    from is_db_bootstrap.results import ChangeResult, LockHolder, Status
 
 #: Columns of the output when it is no terminal: characters.
 WIDTH = 120
@@ -134,8 +135,18 @@ def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:
 
 
 def _status_text(status: Status) -> str:
-    lock = f"locked by {status.lock.who}" if status.lock else "not locked"
+    lock = f"locked by {holder_text(status.lock)}" if status.lock else "not locked"
     return f"recorded {status.recorded or 'nothing'}, head {status.head}, {lock}"
+
+
+def holder_text(holder: LockHolder) -> str:
+    """Who holds a lock, since when, and when it lapses, on one line."""
+    text = holder.who
+    if holder.since is not None:
+        text += f", since {holder.since.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if holder.lease_left_s is not None:
+        text += f", lapses in {holder.lease_left_s:.0f} s unless it is renewed"
+    return text
 
 
 def _change_text(change: ChangeResult) -> str:

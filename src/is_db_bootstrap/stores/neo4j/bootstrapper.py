@@ -61,7 +61,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.memory import Memory, Recall
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
 
@@ -472,6 +472,14 @@ class Neo4jBootstrapper:
         return self._memory.remember(memory)
 
     # --- the lock
+
+    def present_lock(self) -> PresentLock | None:
+        """The lock of the database, and whether its holder is at work."""
+        return self._leasing.present_lock()
+
+    def remove_lock(self, seen: PresentLock) -> bool:
+        """Delete the lock that was seen, unless it has changed since."""
+        return self._leasing.remove_lock(seen)
 
     def try_lock(self, owner: str) -> Lock | LockHolder:
         """A lease of `timing.lease_s` on the node that neo4j-migrations locks with.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from is_db_bootstrap.errors import AccessDenied, StoreBusy
 from is_db_bootstrap.results import LockHolder
@@ -19,7 +19,7 @@ from is_db_bootstrap.stores.neo4j.lock import Claim, Lease
 if TYPE_CHECKING:
     import neo4j
 
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema
     from is_db_bootstrap.stores.neo4j.database import Database
     from is_db_bootstrap.stores.neo4j.fence import Fence
@@ -97,6 +97,38 @@ class Leasing:
             rows = self._database.rows(session, neo4j_lock.HOLDER)
         who = self._username if self._database.is_alone else None
         return neo4j_lock.left_lease(rows, who)
+
+    def present_lock(self) -> PresentLock | None:
+        """The lock that is there now, and whether its holder is at work. This only reads."""
+        with self._errors("the lock"), self._database.session() as session:
+            rows = self._database.rows(session, neo4j_lock.HOLDER)
+        return neo4j_lock.present(rows[0], self._other_agents()) if rows else None
+
+    def remove_lock(self, seen: PresentLock) -> bool:
+        """Delete the lock that was seen, unless it has changed since."""
+        token = cast("Mapping[str, Any]", seen.token)
+        return bool(self._database.write(neo4j_lock.REMOVE_SEEN, token)[0]["removed"])
+
+    def _other_agents(self) -> list[str] | None:
+        """What the other connections call themselves. None when not all of them can be seen."""
+        if not self._database.is_alone:
+            return None
+        try:
+            with self._errors("the connections"), self._database.session() as session:
+                if not self._sees_all(session):
+                    return None
+                rows = self._database.rows(session, neo4j_lock.OTHERS, tag=self._database.tag)
+        except AccessDenied:
+            return None
+        return [str(row["agent"]) for row in rows]
+
+    def _sees_all(self, session: neo4j.Session) -> bool:
+        """Whether this user sees the connections of other users."""
+        server = self._database.server
+        if server is not None and server.edition == "community":
+            return True
+        [row] = self._database.rows(session, neo4j_lock.ROLES)
+        return "admin" in (row["roles"] or ())
 
     def release_lapsed(self) -> str | None:
         """Delete the lock of a run that is over. Returns what is told of it."""

@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from is_db_bootstrap.engine.store import Anchor, LeftLease
+from is_db_bootstrap.engine.owner import host_of, is_running, machine, process_of
+from is_db_bootstrap.engine.store import Anchor, LeftLease, Life, PresentLock
 from is_db_bootstrap.results import LockHolder
 
 LABEL = "__Neo4jMigrationsLock"
@@ -65,7 +66,7 @@ WITH l, l.until < datetime.realtime() AS lapsed,
 FOREACH (_ IN CASE WHEN lapsed THEN [1] ELSE [] END | SET l += {{{_SET}{_SET_ANCHOR}}})
 FOREACH (_ IN CASE WHEN lost AND NOT lapsed THEN [1] ELSE [] END |
     SET l += {{{_SET_AHEAD}{_SET_ANCHOR}}})
-RETURN l.token = $token AS ours, l.owner AS owner, l.since AS since, l.until AS until,
+RETURN l.token = $token AS ours, l.owner AS owner, l.since AS since, l.until AS until, l.id AS id,
        [run IN coalesce(l.runs, []) WHERE run <> $run] AS others
 """
 #: The end of a take-over: nothing of the other runs is left.
@@ -78,7 +79,7 @@ WITH l WHERE l.token = $token SET l += {{{_SET}{_SET_ANCHOR}}} RETURN count(l) A
 TAKE_COMPANION = f"""
 MERGE (c:{LABEL} {{name: $companion}})
 ON CREATE SET c.id = $companion + ' ' + $token, c.leaseOf = $name
-RETURN c.leaseOf = $name AS ours
+RETURN c.leaseOf = $name AS ours, c.id AS id
 """
 CONFIRM = f"""
 MATCH (l:{LABEL} {{name: $name}}) SET l.name = $name
@@ -110,12 +111,40 @@ MATCH (l:{LABEL}) WHERE l.leaseOf IS NULL
 RETURN l.owner AS owner, l.since AS since, l.until AS until,
        l.until < datetime.realtime() AS lapsed,
        CASE WHEN l.anchored = l.token THEN l.anchor END AS anchor,
-       l.anchorSession AS session, l.anchorUser AS user LIMIT 1
+       l.anchorSession AS session, l.anchorUser AS user,
+       l.until.epochMillis - datetime.realtime().epochMillis AS left_ms,
+       elementId(l) AS element, coalesce(toString(l.until), '') AS ends,
+       l.id AS id, l.runs AS runs LIMIT 1
 """
-
-_STOCK_HOLDER = LockHolder(
-    "neo4j-migrations, whose lock has no lease (if no such run is going on, it crashed: "
-    f"MATCH (l:{LABEL}) DELETE l)"
+#: Deletes one lock that was seen, with the node behind our lease, unless it has changed since. The
+#: name is set before the rest is read, as in `TAKE`.
+REMOVE_SEEN = f"""
+MATCH (l:{LABEL}) WHERE elementId(l) = $element SET l.name = l.name
+WITH l WHERE l.id = $id AND coalesce(toString(l.until), '') = $until
+OPTIONAL MATCH (c:{LABEL} {{leaseOf: l.name}})
+DELETE l, c RETURN count(DISTINCT l) AS removed
+"""
+#: Who is connected, without us. neo4j-migrations names itself when it is a command line of its own.
+#: As a library, it has the name of the Java driver, or what its program has chosen.
+OTHERS = """
+CALL dbms.listConnections() YIELD userAgent, connector
+WHERE connector STARTS WITH 'bolt' AND NOT userAgent ENDS WITH $tag
+RETURN DISTINCT userAgent AS agent
+"""
+#: The roles of the user. A user of the Enterprise Edition sees its own connections only, unless it
+#: is an administrator.
+ROLES = "SHOW CURRENT USER YIELD roles"
+#: How the command line of neo4j-migrations begins to name itself.
+STOCK_AGENT = "neo4j-migrations"
+#: How clients begin to name themselves that cannot be neo4j-migrations, which is a Java library.
+_OTHER_AGENTS = (
+    "is-db-bootstrap ",
+    "neo4j-browser",
+    "neo4j-cypher-shell",
+    "neo4j-dotnet",
+    "neo4j-go",
+    "neo4j-javascript",
+    "neo4j-python",
 )
 
 #: Sends one statement in a transaction of its own and returns its rows.
@@ -134,7 +163,8 @@ class Claim:
     #: Whether all transactions of the database can be seen on the server that we are connected to.
     is_alone: bool
     anchor: Anchor | None
-    token: str = field(default_factory=lambda: str(uuid.uuid4()))
+    #: It ends with the machine of the process.
+    token: str = field(default_factory=lambda: f"{uuid.uuid4()}@{machine()}")
 
 
 @dataclass(slots=True)
@@ -244,10 +274,11 @@ def take(
     if not companion or not isinstance(taken, Lease):
         return taken
     given = {**taken.parameters, "companion": companion}
-    if write(TAKE_COMPANION, given)[0]["ours"]:
+    row = write(TAKE_COMPANION, given)[0]
+    if row["ours"]:
         return taken
     taken.release()
-    return _STOCK_HOLDER
+    return _stock_holder(row)
 
 
 def _take_lease(
@@ -296,8 +327,58 @@ def present_holder(rows: Sequence[Mapping[str, Any]]) -> LockHolder | None:
 
 
 def holder(row: Mapping[str, Any]) -> LockHolder:
-    """Who holds it, from a row of owner, since and until."""
+    """Who holds it, from a row of owner, since and until, and of what is left in milliseconds."""
     if row["until"] is None:
-        return _STOCK_HOLDER
+        return _stock_holder(row)
     since: datetime = row["since"].to_native()
-    return LockHolder(str(row["owner"]), since)
+    owner = str(row["owner"])
+    left_ms = row.get("left_ms")
+    left_s = None if left_ms is None else max(left_ms / 1000, 0.0)
+    return LockHolder(owner, since, host_of(owner), process_of(owner), left_s)
+
+
+def _stock_holder(row: Mapping[str, Any]) -> LockHolder:
+    """The holder of a lock without a lease, which only its id tells from others."""
+    return LockHolder(f"neo4j-migrations (lock {row['id']}, without a lease)")
+
+
+def present(row: Mapping[str, Any], agents: Sequence[str] | None) -> PresentLock:
+    """The lock that is there now, from a row of `HOLDER`, and whether its holder is at work.
+
+    `agents` are what the other connections of the server call themselves. None where this user may
+    not see all of them, or some are to other servers.
+    """
+    life, why = _stock_life(agents) if row["until"] is None else _lease_life(row, agents)
+    token = {"element": row["element"], "id": row["id"], "until": row["ends"]}
+    return PresentLock(holder(row), life, why, token)
+
+
+def _stock_life(agents: Sequence[str] | None) -> tuple[Life, str]:
+    if agents is None:
+        return Life.UNKNOWN, "Not all connections to the database can be seen from here."
+    its = [agent for agent in agents if STOCK_AGENT in agent]
+    if its:
+        return Life.ALIVE, f"{its[0]} is connected."
+    able = [agent for agent in agents if not agent.startswith(_OTHER_AGENTS)]
+    if able:
+        named = ", ".join(sorted(able))
+        return Life.UNKNOWN, f"Its program may be one of those that are connected: {named}."
+    return Life.DEAD, "No program that could be its own is connected, so its process is gone."
+
+
+def _lease_life(row: Mapping[str, Any], agents: Sequence[str] | None) -> tuple[Life, str]:
+    if row["lapsed"]:
+        return Life.DEAD, "It has lapsed."
+    owner = str(row["owner"])
+    runs = is_running(str(row["id"]).partition("@")[2], process_of(owner))
+    if runs is not None:
+        does = "runs" if runs else "does not run any more"
+        return (Life.ALIVE if runs else Life.DEAD), f"Its process {does} on this machine."
+    is_connected = any(agent.endswith(run) for agent in agents or () for run in row["runs"] or ())
+    if is_connected:
+        return Life.ALIVE, "Its run is connected."
+    if agents is not None and row["runs"]:
+        return Life.DEAD, "Its run is not connected any more."
+    left_s = row["left_ms"] / 1000
+    why = f"Whether its run goes on cannot be seen from here. If not, it lapses in {left_s:.0f} s."
+    return Life.UNKNOWN, why

@@ -383,7 +383,8 @@ class BaselineRun:
             named = insert.replace(place.quoted, place.quoted.replace("%", "%%"))
             for head in self.heads:
                 found.execute(named.encode(), [head])
-        self._history.write_lineage(session, self._chain.until(self.heads))
+        lineage = self._chain.until(self.heads)
+        self._history.write_lineage(session, lineage, renewed=lineage)
         self._history.forget(session)
 
     def _other_record(self, recorded: Sequence[str], change: Change) -> BootstrapError:

@@ -47,7 +47,13 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
-from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, memory_table, own_schema
+from is_db_bootstrap.stores.postgres import (
+    elsewhere,
+    lineage_table,
+    memory_table,
+    own_schema,
+    revision_digests,
+)
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
@@ -88,7 +94,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.engine.store import Anchor, Lock, PresentLock, Progress
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -468,15 +474,24 @@ class PostgreSQLBootstrapper:
             begun_before = (*begun_before, *self._baseline.begun_before(record))
         pending = self._pending(self._after(baseline, record))
         if not (baseline or pending):
-            unread = (*self._history.unread(record), *self._history.unread_lineage(record))
-            return Plan(tuple(self._missing_rows(reader)), notes=unread)
+            notes = (
+                *self._history.unread(record),
+                *self._history.unread_lineage(record),
+                *self._history.edited(record),
+            )
+            return Plan(tuple(self._missing_rows(reader)), notes=notes)
         self._history.refuse_unread(record)
         self._refuse_long_ids(reader, [*self._heads_of(baseline), *pending])
         notes = self._elsewhere.refuse(reader, record)
         schema = self._checked_schema(reader)
         if not record.revisions and not schema and not baseline:
             self._refuse_unrecorded(reader)
-        notes = (*notes, *self._history.unread_lineage(record), *self._history.unmarked(reader))
+        notes = (
+            *notes,
+            *self._history.unread_lineage(record),
+            *self._history.edited(record),
+            *self._history.unmarked(reader),
+        )
         changes = (*schema, *baseline, *pending, *self._all_rows())
         return Plan(changes, notes=notes, begun=begun_before)
 
@@ -850,7 +865,7 @@ class PostgreSQLBootstrapper:
     # --- proving
 
     def verify(self) -> Sequence[Drift]:
-        """Pending revisions, then every object of `catalogue.json` that is missing or different.
+        """Pending and edited revisions, then what of `catalogue.json` is missing or different.
 
         All in two round trips. Raises `StoreBusy` when another session changed the schema
         meanwhile.
@@ -866,10 +881,11 @@ class PostgreSQLBootstrapper:
             Drift(change.name, "revision", "is not applied", change.detail or None, fix=APPLY)
             for change in self._pending(record)
         ]
+        edited = [each.drift for each in revision_digests.edited(record, self._chain)]
         if pending or not self._declared.is_comparable:
-            return pending
+            return [*pending, *edited]
         with looking(self.target, "the catalogue"), self._as_declared(reader):
-            return self._declared.drifts(reader)
+            return [*edited, *self._declared.drifts(reader)]
 
     def audit(self) -> Sequence[Drift]:
         """What is not declared, and what is not compared.
@@ -964,6 +980,20 @@ class PostgreSQLBootstrapper:
         if self._held_lock is not None:
             self._lift_limits()
         return taken
+
+    def present_lock(self) -> PresentLock | None:
+        """The lock of this schema, and whether its session is at work."""
+        try:
+            reader = self._reader()
+        except DatabaseMissing:
+            return None
+        with errors(self.target):
+            return postgres_lock.present(reader, self._number, self._timing.lease_s)
+
+    def remove_lock(self, seen: PresentLock) -> bool:
+        """End the session that holds the lock, if it was not heard of since."""
+        with errors(self.target, f"advisory lock {self._number}"):
+            return postgres_lock.remove(self._reader(), self._number, seen)
 
     def _begin_import(self) -> None:
         """Import what revisions need, if any are due, which takes as long as the stores' answers.

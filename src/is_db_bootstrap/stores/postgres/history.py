@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +12,13 @@ from is_db_bootstrap.engine.lineage import Comparison, Standing
 from is_db_bootstrap.errors import StoreBusy, StoreConflict
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
-from is_db_bootstrap.stores.postgres import diverged, lineage_table, memory_table, own_schema
+from is_db_bootstrap.stores.postgres import (
+    diverged,
+    lineage_table,
+    memory_table,
+    own_schema,
+    revision_digests,
+)
 from is_db_bootstrap.stores.postgres.begun import BASELINE, WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
@@ -284,6 +290,10 @@ class History:
                 f"ON SCHEMA {SCHEMA} TO PUBLIC; GRANT SELECT ON {lineage_table.PLACE} TO PUBLIC;"
             )
 
+    def edited(self, record: Record) -> Iterator[str]:
+        """A note that names the applied revisions whose files were edited since."""
+        yield from revision_digests.notes(record, self._chain)
+
     def unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere what is done."""
         query = own_schema.places(postgres_begun.TABLE, lineage_table.TABLE)
@@ -408,19 +418,63 @@ class History:
         if self.marks.are_rows():
             reader.execute(self.marks.forget_statement.encode())
 
-    def record_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
+    def write_plan(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
+        """Write to which revisions a run is about to lead, and the digests of their files.
+
+        The digests of revisions that are recorded as applied stay, unless older ones were squashed
+        into them.
+        """
+        record = self.read(reader)
+        kept = revision_digests.applied(record, self._chain)
+        digests = {name: self._chain.digests.get(name, "") for name in revisions}
+        self.plan.write(reader, revisions, digests, kept)
+
+    def record_lineage(
+        self,
+        reader: psycopg.Connection[Any],
+        revisions: Sequence[str],
+        renewed: Collection[str] = (),
+    ) -> None:
         """Write what led to the recorded revisions, on a session of the caller's."""
         lineage_table.make(reader)
-        self.write_lineage(reader, revisions)
+        self.write_lineage(reader, revisions, renewed)
 
-    def write_lineage(self, reader: psycopg.Connection[Any], revisions: Sequence[str]) -> None:
-        """Write the same, in a transaction of the caller's."""
+    def write_lineage(
+        self,
+        reader: psycopg.Connection[Any],
+        revisions: Sequence[str],
+        renewed: Collection[str] = (),
+    ) -> None:
+        """Write the same, in a transaction of the caller's.
+
+        The digests of the files of `renewed` are written too. Those of other revisions stay.
+        """
         row = reader.execute(self.place.schema_query.encode()).fetchone()
         schema = self.place.schema or (row[0] if row else self._schema)
         statement = lineage_table.record_statement(
-            schema, self.place.table, self._blueprint, revisions
+            schema,
+            self.place.table,
+            self._blueprint,
+            revisions,
+            {name: self._chain.digests.get(name, "") for name in renewed},
         )
         reader.execute(statement.encode())
+
+    def write_digests(self, reader: psycopg.Connection[Any], revisions: Collection[str]) -> None:
+        """Write the digests of the files of applied revisions, on a session of the caller's.
+
+        Raises `AccessDenied` when this role may not write them.
+        """
+        record = self.read(reader)
+        digests = {name: self._chain.digests.get(name, "") for name in revisions}
+        with errors(self._target, lineage_table.PLACE):
+            if not record.lineage or record.in_comment:
+                self.record_lineage(reader, self._chain.until(record.revisions))
+            lineage_table.make(reader)
+            schema = (
+                literal(self.place.schema) if self.place.schema else f"({self.place.schema_query})"
+            )
+            lineage_table.write_digests(reader, schema, self.place.table, digests)
 
     def mark(self, reader: psycopg.Connection[Any], found: Begun) -> None:
         """Write the mark of a step unless it is there."""

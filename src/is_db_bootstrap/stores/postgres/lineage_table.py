@@ -10,6 +10,10 @@ recorded revision is the plan up to that revision, also when the run is killed. 
 the plan become the revisions, or writes what it has reached. The stock command, through our
 `env.py`, and a single step of ours write the revisions in the transaction of the version table.
 
+The row also holds the digest of each applied revision's file (`revision_digests`). A run of ours
+writes the digests of what it is about to apply with its plan, and takes the files of the moment for
+revisions that had none. All others write the digests of what they record, with the row.
+
 Commit a08580f and earlier versions know no plan. For them the row is out of date while a run is at
 work, and after a run that was killed, until the next one ends.
 
@@ -28,12 +32,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from types import MappingProxyType
 from typing import Any
 
 import psycopg
 
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.stores.postgres.file_digest import as_json
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal
 from is_db_bootstrap.stores.postgres.revisions import RecordedLineage
 
@@ -49,6 +55,7 @@ _CREATE = (
         blueprint text NOT NULL,
         revisions text[] NOT NULL,
         planned text[],
+        digests jsonb,
         recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(),
         PRIMARY KEY (schema_name, table_name)
     )
@@ -61,7 +68,15 @@ _CREATE = (
 #: A table of an earlier version has no plan. As JSON, the row has whatever there is.
 ROW = f"SELECT to_jsonb(found) FROM {PLACE} AS found"  # noqa: S608 - constants
 _FIND = f"{ROW} WHERE schema_name = %s AND table_name = %s"
-_ADD_PLAN = f"ALTER TABLE {PLACE} ADD COLUMN IF NOT EXISTS planned text[]"
+#: What a table of an earlier version lacks.
+_ADD_COLUMNS = (
+    f"ALTER TABLE {PLACE} ADD COLUMN IF NOT EXISTS planned text[],"
+    " ADD COLUMN IF NOT EXISTS digests jsonb"
+)
+_HAS_DIGESTS = f"""
+    SELECT FROM pg_attribute
+    WHERE attrelid = to_regclass('{PLACE}') AND attname = 'digests' AND NOT attisdropped
+"""
 #: `{schema}` is an expression. The answer is the comment of the version table.
 _PLAN = f"""
     INSERT INTO {PLACE} (schema_name, table_name, blueprint, revisions, planned)
@@ -70,6 +85,22 @@ _PLAN = f"""
     ON CONFLICT (schema_name, table_name) DO UPDATE
     SET blueprint = excluded.blueprint, planned = excluded.planned
     RETURNING obj_description(to_regclass(%(quoted)s), 'pg_class')
+"""  # noqa: S608 - constants
+#: The same with digests. Those of the revisions that are `kept` stay as they were recorded.
+_PLAN_WITH_DIGESTS = (
+    _PLAN.replace("revisions, planned)", "revisions, planned, digests)")
+    .replace("%(planned)s", "%(planned)s, %(digests)s::jsonb")
+    .replace(
+        "planned = excluded.planned",
+        "planned = excluded.planned,\n"
+        "        digests = excluded.digests || coalesce(\n"
+        "            (SELECT jsonb_object_agg(key, value) FROM jsonb_each(lineage.digests)\n"
+        "             WHERE key = ANY(%(kept)s)), '{{}}')",
+    )
+)
+_ADD_DIGESTS = f"""
+    UPDATE {PLACE} SET digests = coalesce(digests, '{{{{}}}}') || %(digests)s::jsonb
+    WHERE schema_name = {{schema}} AND table_name = %(table)s
 """  # noqa: S608 - constants
 _REACH = f"""
     UPDATE {PLACE} SET revisions = planned, planned = NULL, recorded_at = clock_timestamp()
@@ -101,8 +132,15 @@ def mark(blueprint: str, lineage: Iterable[str]) -> str:
 
 
 def make(session: psycopg.Connection[Any]) -> bool:
-    """Make our table if it is missing, in autocommit mode. Whether we may write it."""
-    return own_schema.make(session, TABLE, _CREATE)
+    """Make our table if it is missing, in autocommit mode. Whether we may write it.
+
+    A table of an earlier version gets the columns that it lacks, where this role may add them.
+    """
+    is_ours = own_schema.make(session, TABLE, _CREATE)
+    if is_ours and session.execute(_HAS_DIGESTS.encode()).fetchone() is None:
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            session.execute(_ADD_COLUMNS.encode())
+    return is_ours
 
 
 def find(
@@ -121,7 +159,27 @@ def from_row(found: Mapping[str, Any] | None) -> RecordedLineage | None:
     if found is None:
         return None
     planned = found.get("planned") or ()
-    return RecordedLineage(found["blueprint"], tuple(found["revisions"]), tuple(planned))
+    revisions = tuple(found["revisions"])
+    digests = found.get("digests")
+    if not isinstance(digests, dict):
+        digests = {}
+    return RecordedLineage(found["blueprint"], revisions, tuple(planned), digests)
+
+
+def write_digests(
+    session: psycopg.Connection[Any],
+    schema: str,
+    version_table: str,
+    digests: Mapping[str, str],
+) -> bool:
+    """Write digests into the row of a version table. Those of other revisions stay.
+
+    `schema` is the SQL expression of its schema. Returns whether there is such a row. Raises what
+    psycopg raises, as for a role that may not write it.
+    """
+    given = {"table": version_table, "digests": as_json(digests)}
+    query = _ADD_DIGESTS.format(schema=schema.replace("%", "%%"))
+    return session.execute(query.encode(), given).rowcount == 1
 
 
 class Plan:
@@ -140,17 +198,31 @@ class Plan:
         #: Whether an earlier version has left a comment, which is to be kept true beside the row.
         self.has_comment = False
 
-    def write(self, session: psycopg.Connection[Any], revisions: Sequence[str]) -> bool:
-        """Write the revisions that a run is about to lead to. Returns whether this role may."""
+    def write(
+        self,
+        session: psycopg.Connection[Any],
+        revisions: Sequence[str],
+        digests: Mapping[str, str],
+        kept: Iterable[str],
+    ) -> bool:
+        """Write the revisions that a run is about to lead to. Returns whether this role may.
+
+        `digests` are those of the files of now. For the revisions that are `kept`, what is recorded
+        stays.
+        """
         self.revisions = ()
+        statement = _PLAN_WITH_DIGESTS
+        given = {"digests": as_json(digests), "kept": list(kept)}
         for _ in range(_MOST_TRIES):
             try:
-                row = self._execute(session, _PLAN, planned=list(revisions)).fetchone()
+                row = self._execute(session, statement, planned=list(revisions), **given).fetchone()
             except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
                 make(session)
             except psycopg.errors.UndefinedColumn:
-                with suppress(psycopg.errors.InsufficientPrivilege):
-                    session.execute(_ADD_PLAN.encode())
+                try:
+                    session.execute(_ADD_COLUMNS.encode())
+                except psycopg.errors.InsufficientPrivilege:
+                    statement = _PLAN  # of a version that knew no digests
             except psycopg.errors.InsufficientPrivilege:
                 break
             else:
@@ -199,6 +271,8 @@ def make_statement() -> str:
     body = "".join(
         f"\n    {' '.join(each.split())};" for each in own_schema.statements(TABLE, _CREATE)
     )
+    is_missing = f"NOT EXISTS ({' '.join(_HAS_DIGESTS.split())})"
+    body += f"\n    IF {is_missing} THEN\n        {_ADD_COLUMNS};\n    END IF;"
     return f"""
 DO $is_db_bootstrap$
 BEGIN{body}
@@ -220,12 +294,18 @@ def without_records(sql: str) -> str:
 
 
 def record_statement(
-    schema: str, version_table: str, blueprint: str, revisions: Sequence[str]
+    schema: str,
+    version_table: str,
+    blueprint: str,
+    revisions: Sequence[str],
+    digests: Mapping[str, str] = MappingProxyType({}),
 ) -> str:
     """One statement, without parameters, that records the revisions of a version table, in order.
 
     It belongs into the transaction that writes the version table. It never fails for a lack of
     rights. Without revisions the row is deleted, and a comment of an earlier version too.
+    `digests` are those of the files of revisions that are recorded anew. Those of other `revisions`
+    stay.
     """
     key = f"{literal(schema)}, {literal(version_table)}"
     names = ", ".join(literal(each) for each in revisions)
@@ -239,10 +319,18 @@ def record_statement(
             "excluded.blueprint,\n"
             "            revisions = excluded.revisions, recorded_at = excluded.recorded_at"
         )
+        keep = (
+            f"UPDATE {PLACE} SET digests = (\n"  # noqa: S608 - quoted
+            "            SELECT jsonb_object_agg(key, value) FROM jsonb_each(\n"
+            f"                coalesce(digests, '{{}}') || {literal(as_json(digests))})\n"
+            "            WHERE key = ANY(revisions))\n"
+            f"        WHERE (schema_name, table_name) = ({key})"
+        )
     else:
         comment = "''"
         row = f"(schema_name, table_name) = ({key})"
         write = f"DELETE FROM {PLACE} WHERE {row}"  # noqa: S608 - quoted
+        keep = "NULL"
     return f"""
 DO $is_db_bootstrap$
 DECLARE
@@ -258,6 +346,13 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            {keep};
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := {comment};
     END IF;

@@ -12,13 +12,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from typing import Any
 
 import psycopg
 
-from is_db_bootstrap.engine.store import Anchor
+from is_db_bootstrap.engine.owner import OURS, host_of, process_of
+from is_db_bootstrap.engine.store import Anchor, Life, PresentLock
 from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.stores.postgres.connection import TERMINATE_MS
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.session_roles import SessionRoles
 
@@ -40,11 +42,22 @@ _ANCHOR = """
     FROM pg_database d, pg_stat_activity a
     WHERE d.datname = current_database() AND a.pid = pg_backend_pid()
 """
+#: When the session was last heard of. A run asks for its lock with every heartbeat.
+_HEARD = "greatest(a.query_start, a.state_change)"
 _HOLDER = f"""
     SELECT a.pid, a.application_name, a.backend_start,
-           coalesce(host(a.client_addr), 'a local socket')
+           coalesce(host(a.client_addr), 'a local socket'), a.state, {_HEARD} AS heard_at,
+           extract(epoch FROM clock_timestamp() - {_HEARD})::float8 AS silent_s
     FROM pg_stat_activity a WHERE a.pid IN (SELECT l.pid {_HELD})
 """  # noqa: S608 - constants
+#: Ends the session if it still holds the lock, and was not heard of since it was looked at.
+_END = f"""
+    SELECT pg_terminate_backend(a.pid, %s) FROM pg_stat_activity a
+    WHERE a.pid IN (SELECT l.pid {_HELD}) AND a.pid = %s AND a.backend_start = %s
+      AND {_HEARD} IS NOT DISTINCT FROM %s
+"""  # noqa: S608 - constants
+#: A holder that was silent for so many leases is not at work. It asks six times in each.
+_SILENT_LEASES = 2
 
 
 def key(schema: str) -> int:
@@ -56,10 +69,57 @@ def key(schema: str) -> int:
 def holder(connection: psycopg.Connection[Any], number: int) -> LockHolder | None:
     """Who holds the lock, by pg_locks and pg_stat_activity; None when nobody does."""
     row = connection.execute(_HOLDER.encode(), [number]).fetchone()
+    return None if row is None else _holder(*row[:4])
+
+
+def _holder(pid: int, application: str | None, since: datetime, address: str) -> LockHolder:
+    name = application or ""
+    return LockHolder(
+        f"pid {pid} ({name or 'without a name'}, from {address})",
+        since,
+        host_of(name),
+        process_of(name),
+    )
+
+
+def present(connection: psycopg.Connection[Any], number: int, lease_s: float) -> PresentLock | None:
+    """The lock that is there now, and whether its holder is at work.
+
+    Such a lock has no lease, so what counts is when its session was heard of. `lease_s` is what a
+    run is given.
+    """
+    row = connection.execute(_HOLDER.encode(), [number]).fetchone()
     if row is None:
         return None
-    pid, application, since, address = row
-    return LockHolder(f"pid {pid} ({application or 'without a name'}, from {address})", since)
+    pid, application, since, _, state, heard_at, silent_s = row
+    life, why = _life(application or "", state, silent_s, _SILENT_LEASES * lease_s)
+    return PresentLock(_holder(*row[:4]), life, why, (pid, since, heard_at))
+
+
+def _life(
+    application: str, state: str | None, silent_s: float | None, limit_s: float
+) -> tuple[Life, str]:
+    if silent_s is None:
+        return Life.UNKNOWN, "This role may not see when its session was heard of (pg_monitor)."
+    if state not in {None, "idle"}:
+        return Life.ALIVE, f"Its session is {state}."
+    heard = f"Its session was heard of {silent_s:.0f} s ago"
+    if not application.startswith(OURS):
+        return Life.UNKNOWN, f"{heard}, and is none of a run that asks for its lock."
+    if silent_s < limit_s:
+        return Life.ALIVE, f"{heard}. It counts as lost after {limit_s:g} s."
+    return Life.DEAD, f"{heard}, and a run asks for its lock more often than that."
+
+
+def remove(connection: psycopg.Connection[Any], number: int, seen: PresentLock) -> bool:
+    """End the session that was seen to hold the lock, and wait until it is gone.
+
+    False when it was heard of since, or does not hold the lock any more. Raises what psycopg
+    raises, as for a role that may not end it.
+    """
+    token: Any = seen.token
+    given = [TERMINATE_MS, number, *token]
+    return connection.execute(_END.encode(), given).fetchone() is not None
 
 
 @dataclass(frozen=True, slots=True)

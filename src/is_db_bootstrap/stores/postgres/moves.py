@@ -766,7 +766,7 @@ class Stamp(Move):
 
         heads = tuple(change.name.split(", ")) if change.name != "base" else ()
         reader = self._reader()
-        stamp_team(reader, self._history, self.target, heads, self._chain.until(heads))
+        stamp_team(reader, self._history, self.target, heads, self._chain)
         self._revision_steps.confirm_stamped(change)
         return None
 

@@ -141,7 +141,7 @@ class RevisionSteps:
 
     def _plan_lineage(self, revisions: Sequence[str]) -> None:
         """Write which revisions this run is about to lead to, before it begins."""
-        self._history.plan.write(self._reader(), revisions)
+        self._history.write_plan(self._reader(), revisions)
         self._has_planned = True
 
     def _is_lineage_planned(self) -> bool:
@@ -429,7 +429,7 @@ class RevisionSteps:
         """
         lineage = self._chain.until([] if revision == "base" else [revision])
         reader = self._reader()
-        self._history.record_lineage(reader, lineage)
+        self._history.record_lineage(reader, lineage, lineage)
         self._history.forget(reader)
 
     def _failed_itself(self, change: Change, failed: GuestFailed) -> ChangeFailed:

@@ -35,6 +35,7 @@ from typing import NoReturn
 from is_db_bootstrap import files
 from is_db_bootstrap.engine.lineage import Lineage, Step
 from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.stores.postgres.file_digest import digest
 from is_db_bootstrap.stores.postgres.plain_head import PlainHead, read_plain_head
 from is_db_bootstrap.stores.postgres.revision_folder import (
     draft_of,
@@ -68,12 +69,14 @@ class Chain:
     """Revisions in the order in which they are applied.
 
     `parents` are what each goes on from, `titles` what it does, and `files` where it was read.
+    `digests` are those of the files (`revision_digests`).
     """
 
     order: tuple[str, ...] = ()
     parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     titles: Mapping[str, str] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, folder: Path) -> Chain:
@@ -92,8 +95,9 @@ class Chain:
         titles: dict[str, str] = {}
         places: dict[str, str] = {}
         read: dict[str, Path] = {}
+        digests: dict[str, str] = {}
         for path in revision_files(folder):
-            revision, before, title, line = _declared(path, _changed_ns(path))
+            revision, before, title, line, found = _declared(path, _changed_ns(path))
             place = f"{path.name}, line {line}"
             if revision in parents:
                 raise ConfigurationError(
@@ -101,8 +105,9 @@ class Chain:
                 )
             parents[revision], titles[revision], places[revision] = before, title, place
             read[revision] = path
+            digests[revision] = found
         _resolve_labels(parents, read)
-        chain = cls(tuple(_ordered(parents, folder)), parents, titles, read)
+        chain = cls(tuple(_ordered(parents, folder)), parents, titles, read, digests)
         heads = sorted(set(parents) - {p for before in parents.values() for p in before})
         if len(heads) > 1:
             raise ConfigurationError(
@@ -184,22 +189,30 @@ def _read_once(folder: Path, _stamp: _Stamp) -> Chain:
 def declared_ids(path: Path) -> tuple[str, tuple[str, ...]]:
     """The revision that a file declares and what it goes on from. Both empty if it does not say."""
     try:
-        revision, parents, _, _ = _declared(path, _changed_ns(path))
+        revision, parents, *_ = _declared(path, _changed_ns(path))
     except (ConfigurationError, TypeError, RecursionError, MemoryError):
         return "", ()
     return revision, parents
 
 
 @cache
-def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, int]:
-    """Revision, parents, title and the line of the revision. A fleet asks for every target."""
-    head = _head(path)
+def _declared(path: Path, _changed_ns: int) -> tuple[str, tuple[str, ...], str, int, str]:
+    """Revision, parents, title, the line of the revision, and the digest of the file.
+
+    A fleet asks for every target.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as exc:
+        raise unreadable(path, exc) from exc
+    head = _head(path, text)
     values = head.values
     if not isinstance(values.get("revision"), str):
         raise _undeclared(path)
     before = [*_tuple(values.get("down_revision")), *_tuple(values.get("depends_on"))]
     title = _title(head.docstring)
-    return str(values["revision"]), tuple(dict.fromkeys(before)), title, head.line
+    parents = tuple(dict.fromkeys(before))
+    return str(values["revision"]), parents, title, head.line, digest(text)
 
 
 def _head_of_tree(tree: ast.Module, path: Path) -> PlainHead:
@@ -260,16 +273,12 @@ def _changed_ns(path: Path) -> int:
         raise unreadable(path, exc) from exc
 
 
-def _head(path: Path) -> PlainHead:
+def _head(path: Path, text: bytes) -> PlainHead:
     """What a file says up to its first function, where that is all that can declare a revision.
 
     The functions of a long chain take most of the time. What parses is whole statements, so the
     rest begins with a statement too. A rest that may bind one of the names is parsed as well.
     """
-    try:
-        text = path.read_bytes()
-    except OSError as exc:
-        raise unreadable(path, exc) from exc
     end = text.find(_FIRST_FUNCTION)
     if end >= 0 and _is_plain(text) and not _MAY_DECLARE.search(text, end):
         plain = read_plain_head(text[: end + 1])
@@ -432,11 +441,13 @@ class RecordedLineage:
 
     `revisions` led there when they were written. `planned` is what a run is about to lead to, or
     was about to lead to when it was killed: all revisions, in order. It is empty after a run.
+    `digests` are those of the files, by revision (`revision_digests`).
     """
 
     blueprint: str
     revisions: tuple[str, ...]
     planned: tuple[str, ...] = ()
+    digests: Mapping[str, str] = field(default_factory=dict)
 
     def lineages(self, rows: Collection[str]) -> Iterator[tuple[str, ...]]:
         """What may have led to `rows` of the version table. What is written comes first."""
@@ -454,7 +465,8 @@ class Record:
     the table of begun steps (`stores.postgres.begun`), None when there is no such table.
     `may_read_lineage` says the same of our table of lineages. `in_comment` says that the lineage
     stands in the comment alone, and `has_plan` that a run has written there what it is about to
-    lead to, and has not ended.
+    lead to, and has not ended. `digests` are what our row says of files, also when it is out of
+    date: what was applied then may be applied still.
     """
 
     revisions: tuple[str, ...] = ()
@@ -465,6 +477,7 @@ class Record:
     may_read_lineage: bool | None = None
     in_comment: bool = False
     has_plan: bool = False
+    digests: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     @classmethod
     def of(
@@ -506,6 +519,7 @@ class Record:
             may_read_lineage=may_read_lineage,
             in_comment=in_comment,
             has_plan=recorded is not None and bool(recorded.planned),
+            digests=recorded.digests if recorded is not None else {},
         )
 
     def as_lineage(self, chain: Chain) -> Lineage:

@@ -37,6 +37,7 @@ from is_db_bootstrap.blueprint import AlembicEnvironment
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.guests import GuestFailed, strict_guest
 from is_db_bootstrap.stores.postgres.alembic_turn import running_alembic
+from is_db_bootstrap.stores.postgres.file_digest import digest_of
 from is_db_bootstrap.stores.postgres.guest_threads import GuestThreads
 from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 from is_db_bootstrap.stores.postgres.revisions import TABLE, Chain
@@ -494,7 +495,8 @@ def _chain_of(scripts: tuple[Script, ...], ini: Path) -> Chain:
     parents = {each.revision: _all_parents(each) for each in walked}
     titles = {each.revision: str(getattr(each, "doc", "")) for each in walked}
     order = tuple(each.revision for each in reversed(walked))
-    return Chain(order, parents, titles)
+    digests = {each.revision: digest_of(Path(by_id[each.revision].path)) for each in walked}
+    return Chain(order, parents, titles, digests=digests)
 
 
 def _all_parents(revision: Any) -> tuple[str, ...]:

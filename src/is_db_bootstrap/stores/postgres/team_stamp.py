@@ -37,19 +37,23 @@ def stamp(
     history: History,
     target: str,
     heads: Sequence[str],
-    lineage: Sequence[str],
+    chain: Chain,
 ) -> None:
-    """Let the version table record `heads`, in one transaction with what led there.
+    """Let the version table record `heads` of `chain`, in one transaction with what led there.
 
     The marks of steps that did not end are lifted in it. `reader` is in autocommit mode.
     """
+    lineage = chain.until(heads)
     create_version_table(reader, target, history.place)
     table = history.table
+    known = [name for name in history.recorded(reader) if name in chain.parents]
+    before = set(chain.until(known))
+    renewed = [name for name in lineage if name not in before]
     with reader.transaction():
         reader.execute(f"LOCK TABLE {table} IN SHARE ROW EXCLUSIVE MODE".encode())
         reader.execute(f"DELETE FROM {table}".encode())  # noqa: S608 - quoted
         for head in heads:
             insert = f"INSERT INTO {table} (version_num) VALUES (%s)"  # noqa: S608 - quoted
             reader.execute(insert.replace(table, table.replace("%", "%%")).encode(), [head])
-        history.write_lineage(reader, lineage)
+        history.write_lineage(reader, lineage, renewed)
         history.forget(reader)

@@ -34,7 +34,7 @@ from is_db_bootstrap.stores.redis.server import Server, check_address, open_serv
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
@@ -372,10 +372,11 @@ class RedisBootstrapper:
         recorded = self._recorded()
         with self._errors(self._lock_key):
             held = self._commands.get(self._lock_key)
+        left_ms = self._left_ms() if held else None
         return Status(
             recorded.summary() if recorded else "",
             self._comparison.declared.summary(),
-            redis_lock.holder(held) if held else None,
+            redis_lock.holder(held, left_ms) if held else None,
         )
 
     # --- the lock
@@ -400,6 +401,27 @@ class RedisBootstrapper:
                 self._lease = lease
                 return lease
             return redis_lock.holder(value)
+
+    def present_lock(self) -> PresentLock | None:
+        """The lock that the key holds now, and whether its process runs."""
+        with self._errors(self._lock_key):
+            value = self._commands.get(self._lock_key)
+        return redis_lock.present(value, self._left_ms()) if value else None
+
+    def _left_ms(self) -> int | None:
+        """Milliseconds until the lock lapses, less than 0 for never. None: it may not be asked."""
+        try:
+            with self._errors(self._lock_key):
+                return int(self._commands.pttl(self._lock_key))
+        except AccessDenied:
+            return None
+
+    def remove_lock(self, seen: PresentLock) -> bool:
+        """Delete the key if it still holds what was seen."""
+        value = seen.token
+        if not isinstance(value, bytes):
+            raise TypeError(value)
+        return self._write_while(self._lock_key, value, ("DEL", self._lock_key))
 
     def know_anchor(self, anchor: Anchor | None) -> None:
         """Note the anchor of this run, which the lease records."""

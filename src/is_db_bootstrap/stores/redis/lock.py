@@ -1,7 +1,7 @@
 """The lock of a run: a lease on one key, which Redis forgets when its run dies.
 
-The key holds token, owner and since. It is renewed and deleted only while it holds our token, so
-that a lapsed lease touches no other run's.
+The key holds token, owner and since. The token ends with the machine of the process. The key is
+renewed and deleted only while it holds our token, so that a lapsed lease touches no other run's.
 """
 
 from __future__ import annotations
@@ -13,7 +13,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from is_db_bootstrap.engine.store import Anchor, LeftLease
+from is_db_bootstrap.engine.owner import host_of, is_running, machine, process_of
+from is_db_bootstrap.engine.store import Anchor, LeftLease, Life, PresentLock
 from is_db_bootstrap.results import LockHolder
 
 #: What a run sends for the key of its lock.
@@ -40,7 +41,8 @@ class Lease:
     ) -> Lease:
         """A lease with a token of its own. It records the anchor of its run, if there is one."""
         since = datetime.now(UTC).isoformat(timespec="milliseconds")
-        facts = {"token": uuid.uuid4().hex, "owner": owner, "since": since}
+        token = f"{uuid.uuid4().hex}@{machine()}"
+        facts = {"token": token, "owner": owner, "since": since}
         if anchor is not None:
             facts |= {"anchor": anchor.lock, "session": anchor.session}
         value = json.dumps(facts)
@@ -81,14 +83,45 @@ def _anchor(value: Any) -> Anchor | None:
         return None
 
 
-def holder(value: Any) -> LockHolder:
-    """Who holds it, from what the key holds; None when it has just gone."""
+def holder(value: Any, left_ms: int | None = None) -> LockHolder:
+    """Who holds it, from what the key holds; None when it has just gone.
+
+    `left_ms` is what the server says of its end: milliseconds, or less than 0 for none.
+    """
     if value is None:
         return LockHolder("a run that has ended this moment")
+    left_s = left_ms / 1000 if left_ms is not None and left_ms >= 0 else None
     try:
         told = json.loads(value)
-        return LockHolder(str(told["owner"]), datetime.fromisoformat(told["since"]))
+        owner, since = str(told["owner"]), datetime.fromisoformat(told["since"])
     except (ValueError, KeyError, TypeError):
-        return LockHolder(
-            f"someone else, who wrote {len(value)} bytes that are no lock of this tool"
-        )
+        who = f"someone else, who wrote {len(value)} bytes that are no lock of this tool"
+        return LockHolder(who, lease_left_s=left_s)
+    return LockHolder(owner, since, host_of(owner), process_of(owner), left_s)
+
+
+def present(value: bytes, left_ms: int | None) -> PresentLock:
+    """The lock that the key holds now, and whether its holder is at work.
+
+    `left_ms` is as `holder` has it.
+    """
+    found = holder(value, left_ms)
+    return PresentLock(found, *_life(value, found, left_ms), value)
+
+
+def _life(value: bytes, found: LockHolder, left_ms: int | None) -> tuple[Life, str]:
+    if left_ms is not None and found.lease_left_s is None:
+        return Life.UNKNOWN, "The key has no lifetime, so it does not lapse by itself."
+    try:
+        told_on = str(json.loads(value)["token"]).partition("@")[2]
+    except (ValueError, KeyError, TypeError):
+        told_on = ""
+    runs = is_running(told_on, found.pid)
+    if runs is None:
+        why = "Whether its process runs cannot be seen from here."
+        if found.lease_left_s is not None:
+            why += f" If it does not, the lock lapses in {found.lease_left_s:.0f} s."
+        return Life.UNKNOWN, why
+    if runs:
+        return Life.ALIVE, f"Process {found.pid} runs on this machine."
+    return Life.DEAD, f"Process {found.pid} of this machine does not run any more."
