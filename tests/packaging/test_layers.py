@@ -22,7 +22,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest
 #: name that fits counts.
 LAYERS = [
-    {"errors", "names", "nearest", "results", "events", "sentences", "vector_results", "wording"},
+    {"errors", "grant_list", "names", "nearest", "results", "events", "sentences", "vector_results", "wording"},
     {
         "settings",
         "files",
@@ -51,6 +51,7 @@ LAYERS = [
         "client_imports",
         "file_check",
         "fleet",
+        "grants",
         "leftovers",
         "migrate",
         "migrate_cypher",
@@ -176,6 +177,7 @@ ROLE_FILES = {
     "compare": "what is declared against what was found",
     "bootstrapper": "the story of one run",
     "existing": "what a running store holds, as a declaration",
+    "grants": "the privileges that a role needs there",
     "selftest": "whether it does what was declared",
 }
 

@@ -38,6 +38,7 @@ from is_db_bootstrap.stores.milvus.server import Server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
@@ -72,6 +73,12 @@ class MilvusBootstrapper:
         self._server = Server(self._url, self._timing, self._errors, names)
         self._changes = Changes(self._server, blueprint.name, self._timing, self._errors)
         self.target = str(self._url)
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest privileges of a role; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.milvus.grants import role_grants
+
+        return role_grants(self._blueprint, wish, self._url.database)
 
     # --- looking
 

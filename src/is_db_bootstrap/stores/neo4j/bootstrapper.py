@@ -60,6 +60,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
 
@@ -131,6 +132,12 @@ class Neo4jBootstrapper:
             lease_s=self._timing.lease_s,
         )
         self.target = str(self._url)
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest privileges of a role; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.neo4j.grants import role_grants
+
+        return role_grants(wish, self._url.database)
 
     # --- looking
 

@@ -50,6 +50,7 @@ from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
     NOWHERE,
     connect,
+    identifier,
     placeholders,
     settings_query,
     terminated,
@@ -86,6 +87,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -294,6 +296,16 @@ class PostgreSQLBootstrapper:
         from is_db_bootstrap.stores.postgres.team_run import TeamRun
 
         return TeamRun(declared, str(self._url), self._timing.lock_timeout_s, self._path_schema)
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest privileges of a role; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.postgres.grants import Place, role_grants
+
+        folder = self._team.folder if self._team else self._blueprint.migrations
+        is_named = self._path_schema is not None
+        record = self._history.place
+        table = identifier(record.schema or self._schema, record.table)
+        return role_grants(Place(self._url.database, self._schema, is_named, table, folder), wish)
 
     # --- looking
 

@@ -32,6 +32,7 @@ from is_db_bootstrap.stores.redis.server import Server, check_address, open_serv
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
@@ -78,6 +79,13 @@ class RedisBootstrapper:
         self._planned_on: bytes | None = None
         self.target = str(self._url)
         check_address(self._url)
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest rights of a user; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.redis.grants import role_grants
+
+        has_database = self._url.database not in {"", "0"}
+        return role_grants(self._blueprint, wish, has_database=has_database)
 
     # --- looking
 

@@ -1,0 +1,129 @@
+"""The privileges that a role of a Neo4j needs, as administration commands of Cypher.
+
+Roles are a part of the Enterprise Edition. In the Community Edition each user may do everything.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from is_db_bootstrap.grant_list import Grant, GrantWish, RoleGrants
+from is_db_bootstrap.stores.neo4j import history, lock
+from is_db_bootstrap.stores.neo4j.cypher_text import quoted
+from is_db_bootstrap.stores.neo4j.kind import STORE
+
+
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """A privilege as `GRANT` names it, and by the words of `SHOW USER PRIVILEGES`.
+
+    `actions` are those that make it up. `is_of_graph` says that it is one on a graph, and not on a
+    database. `segment` is what of the graph it covers.
+    """
+
+    grant: str
+    actions: frozenset[str]
+    reason: str
+    is_of_graph: bool = False
+    segment: str = ""
+
+    def statement(self, role: str, database: str) -> str:
+        """The command that grants it to a role. Without a database, on the home database."""
+        kind = "GRAPH" if self.is_of_graph else "DATABASE"
+        place = f"{kind} {quoted(database)}" if database else f"HOME {kind}"
+        segment = f" {self.segment}" if self.segment else ""
+        return f"GRANT {self.grant} ON {place}{segment} TO {quoted(role)};"
+
+
+#: What this tool records, as segments of a graph.
+_OWN_NODES = f"NODES {history.LABEL}, {lock.LABEL}"
+_OWN_RELATIONSHIPS = "RELATIONSHIPS MIGRATED_TO, REPEATED"
+_ACCESS = Privilege("ACCESS", frozenset({"access"}), "to use the database")
+_LOOKING = (
+    Privilege("SHOW INDEX", frozenset({"show_index"}), "to compare indexes"),
+    Privilege("SHOW CONSTRAINT", frozenset({"show_constraint"}), "to compare constraints"),
+)
+_READING_RECORDS = tuple(
+    Privilege(
+        "MATCH {*}",
+        frozenset({"match"}),
+        "to read which files were applied, and who holds the lock",
+        is_of_graph=True,
+        segment=segment,
+    )
+    for segment in (_OWN_NODES, _OWN_RELATIONSHIPS)
+)
+#: What a run that changes something needs besides.
+CHANGING = (
+    Privilege(
+        "INDEX MANAGEMENT",
+        frozenset({"create_index", "drop_index", "show_index"}),
+        "for the indexes of files, and one of this tool",
+    ),
+    Privilege(
+        "CONSTRAINT MANAGEMENT",
+        frozenset({"create_constraint", "drop_constraint", "show_constraint"}),
+        "for the constraints of files, and those of this tool",
+    ),
+    Privilege(
+        "NAME MANAGEMENT",
+        frozenset({"create_label", "create_reltype", "create_propertykey"}),
+        "for labels, types and properties that are new",
+    ),
+    Privilege(
+        "MATCH {*}",
+        frozenset({"match"}),
+        "for what files read, and to find rows that a constraint would refuse",
+        is_of_graph=True,
+    ),
+    Privilege(
+        "WRITE",
+        frozenset({"write"}),
+        "for what files write, for the lock and for the record of files",
+        is_of_graph=True,
+    ),
+)
+
+_PROCEDURES = (
+    "Files that CALL procedures need EXECUTE PROCEDURE on them where an administrator took that "
+    "away from the role PUBLIC."
+)
+
+
+def needed(wish: GrantWish) -> tuple[Privilege, ...]:
+    """The privileges of a role that is for these purposes."""
+    if wish.applies:
+        return (_ACCESS, *CHANGING)
+    return (_ACCESS, *_LOOKING, *_READING_RECORDS)
+
+
+def role_grants(wish: GrantWish, database: str) -> RoleGrants:
+    """The privileges of one role, which is granted to a user of the same name."""
+    role = quoted(wish.role)
+    grants = [
+        Grant(f"CREATE ROLE {role} IF NOT EXISTS;", "the role itself"),
+        *(Grant(each.statement(wish.role, database), each.reason) for each in needed(wish)),
+        Grant(f"GRANT ROLE {role} TO {role};", "so that the user of the same name has the role"),
+    ]
+    return RoleGrants(
+        STORE,
+        wish.role,
+        tuple(sorted(wish.purposes)),
+        client="cypher-shell -d system",
+        comment="//",
+        grants=tuple(grants),
+        first=tuple(_first(role)),
+        notes=(_PROCEDURES,),
+    )
+
+
+def _first(role: str) -> Iterator[str]:
+    yield (
+        "Roles need the Enterprise Edition. In the Community Edition each user may do everything, "
+        "so there is nothing to grant."
+    )
+    yield (
+        "The user comes first, with a password of yours: :param password => '…', then CREATE USER "
+        f"{role} IF NOT EXISTS SET PASSWORD $password CHANGE NOT REQUIRED;"
+    )
