@@ -22,7 +22,17 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest
 #: name that fits counts.
 LAYERS = [
-    {"errors", "grant_list", "names", "nearest", "results", "events", "sentences", "vector_results", "wording"},
+    {
+        "errors",
+        "grant_list",
+        "names",
+        "nearest",
+        "results",
+        "events",
+        "sentences",
+        "vector_results",
+        "wording",
+    },
     {
         "settings",
         "files",

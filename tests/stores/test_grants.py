@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+import shlex
 import uuid
 from contextlib import contextmanager
 from dataclasses import replace
 
 import psycopg
 import pytest
+import redis
 
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -16,9 +18,12 @@ from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
 
 LOOKS = (Mode.WAIT, Mode.PLAN, Mode.VERIFY, Mode.STATUS)
 WORD = "a-word-of-tests"
+HELPDESK = load_blueprint("helpdesk")
 
 
 def wish(role, *purposes, **options):
@@ -61,6 +66,16 @@ class Administrator:
         url = StoreUrl.parse("postgres", f"{self.server.url}/{database}")
         return replace(url, username=name, password=WORD)
 
+    def content(self, database):
+        """What there is in the database beside what the server has by itself."""
+        query = (
+            "SELECT nspname, relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE nspname !~ '^(pg_|information_schema)' UNION ALL "
+            "SELECT nspname, '' FROM pg_namespace UNION ALL SELECT extname, 'e' FROM pg_extension"
+        )
+        with psycopg.connect(f"{self.server.url}/{database}") as session:
+            return sorted(session.execute(query).fetchall())
+
     def clean(self):
         for name in self.databases:
             self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
@@ -81,6 +96,17 @@ def administrator(server):
 def admin(request, farm):
     with administrator(farm.shared("postgres", getattr(request, "param", None))) as made:
         yield made
+
+
+@pytest.fixture
+def migrated_database(migrated):
+    """The name of a database at the head of context_service, in which nobody may do anything."""
+    url = migrated("context_service")
+    database = url.rpartition("/")[2]
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
+        session.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    return load_blueprint("context_service"), database
 
 
 def postgres_statements(blueprint, database, role, purpose, **options):
@@ -129,3 +155,155 @@ def test_roles_of_postgres_with_just_the_printed_privileges_do_all(admin, bluepr
         result = run_postgres(url, declared, mode)
         assert result.ok, result
         assert not [note for note in result.stores[0].notes if "administrator" in note]
+
+
+def needed_by(purpose):
+    """What `grants` lists for a database that nobody has granted anything on."""
+    declared = load_blueprint("context_service")
+    listed = postgres_statements(declared, "the-database", "the-role", purpose)
+    return [each for each in listed if not each.startswith(("CREATE ROLE", "\\connect"))]
+
+
+def of(statement, database, role):
+    """A statement of `needed_by` for another database and another role."""
+    return statement.replace("the-database", database).replace("the-role", role)
+
+
+@pytest.mark.parametrize("lacking", needed_by(Purpose.APPLY))
+def test_apply_on_postgres_without_one_of_the_privileges_names_it_and_changes_nothing(
+    admin, lacking
+):
+    declared = load_blueprint("context_service")
+    database, role = admin.database(), name("lacking")
+    lacking = of(lacking, database, role)
+    statements = postgres_statements(declared, database, role, Purpose.APPLY)
+    assert lacking in statements
+    url = admin.role(role, [each for each in statements if each != lacking], database)
+    before = admin.content(database)
+    result = run_postgres(url, declared)
+    if "is_db_bootstrap" in lacking:
+        assert (result.exit_code, result.outcome) == (0, Outcome.CHANGED), result
+        assert ("is_db_bootstrap", "") not in admin.content(database)
+        return
+    assert result.exit_code == 5, result
+    assert lacking in result.stores[0].error.hint
+    assert admin.content(database) == before
+
+
+@pytest.mark.parametrize("lacking", needed_by(Purpose.VERIFY))
+def test_verify_on_postgres_without_one_of_the_privileges_is_denied(
+    admin, migrated_database, lacking
+):
+    declared, database = migrated_database
+    role = name("lacking")
+    lacking = of(lacking, database, role)
+    statements = postgres_statements(declared, database, role, Purpose.VERIFY)
+    assert lacking in statements
+    url = admin.role(role, [each for each in statements if each != lacking], database)
+    result = run_postgres(url, declared, Mode.VERIFY)
+    assert result.exit_code == 5, result
+    assert lacking in result.stores[0].error.hint
+
+
+# --- Redis
+
+
+redis_versions = pytest.mark.parametrize("redis_url", ["6", "7"], indirect=True)
+
+
+def redis_statements(url, blueprint, role, purpose, version):
+    """What is pasted, and for Redis 6 also what it alone needs, without what only others take."""
+    listed = RedisBootstrapper(url, blueprint).grants(wish(role, purpose)).grants
+    is_old = version == 6
+    return [
+        grant.statement
+        for grant in listed
+        if (is_old or not grant.only_in) and not (is_old and "%R~" in grant.statement)
+    ]
+
+
+@contextmanager
+def redis_user(url, role, statements):
+    """A user with what these lines give. Yields the user's address, and an administrator."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        try:
+            for statement in statements:
+                client.execute_command(*shlex.split(statement))
+            client.execute_command("ACL", "SETUSER", role, f">{WORD}")
+            yield replace(StoreUrl.parse("redis", url), username=role, password=WORD), client
+        finally:
+            client.execute_command("ACL", "DELUSER", role)
+
+
+def redis_version(url):
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return int(client.info("server")["redis_version"].partition(".")[0])
+
+
+def run_redis(url, blueprint, mode=Mode.APPLY, **options):
+    store = RedisBootstrapper(url, blueprint)
+    return BootstrapOrchestrator([store], **options).run(mode)
+
+
+@redis_versions
+@pytest.mark.parametrize("blueprint", ["helpdesk", "novel_genesis"])
+def test_users_of_redis_with_just_the_printed_rights_do_all(redis_url, blueprint):
+    declared, version = load_blueprint(blueprint), redis_version(redis_url)
+    statements = redis_statements(redis_url, declared, "applier", Purpose.APPLY, version)
+    with redis_user(redis_url, "applier", statements) as (url, client):
+        key = re.sub(r"\{\w+\}", "1", declared.keys[0].pattern)
+        client.set(key, "x", ex=5)
+        assert run_redis(url, declared, Mode.PLAN).ok
+        first = run_redis(url, declared)
+        assert first.outcome is Outcome.CHANGED, first
+        assert "not looked at" not in str(first.stores[0].notes)
+        assert run_redis(url, declared).outcome is Outcome.UNCHANGED
+        for mode in LOOKS:
+            assert run_redis(url, declared, mode).ok
+    statements = redis_statements(redis_url, declared, "verifier", Purpose.VERIFY, version)
+    with redis_user(redis_url, "verifier", statements) as (url, client):
+        client.flushdb()
+        client.set("stranger", "x")
+        assert run_redis(redis_url, declared).ok
+        for mode in LOOKS:
+            result = run_redis(url, declared, mode)
+            assert result.ok, result
+        strict = run_redis(url, declared, Mode.VERIFY, strict=True)
+        assert "was not looked at" not in str(strict)
+        assert run_redis(url, replace(declared, keys=declared.keys[1:])).exit_code == 5
+
+
+def redis_rules(purpose):
+    """Each single right that is pasted and whose lack is exit 5."""
+    listed = RedisBootstrapper("redis://nowhere", HELPDESK).grants(wish("r", purpose)).grants
+    needed = [grant for grant in listed if not (grant.without or grant.only_in)]
+    rules = [rule for grant in needed for rule in grant.statement.split()[3:]]
+    return [rule for rule in rules if rule != "on" and ":memory:" not in rule]
+
+
+@pytest.mark.parametrize("redis_url", ["7"], indirect=True)
+@pytest.mark.parametrize("lacking", redis_rules(Purpose.APPLY))
+def test_apply_on_redis_without_one_of_the_rights_names_it_and_changes_nothing(redis_url, lacking):
+    statements = redis_statements(redis_url, HELPDESK, "applier", Purpose.APPLY, 7)
+    fewer = [" ".join(w for w in each.split() if w != lacking) for each in statements]
+    with redis_user(redis_url, "applier", fewer) as (url, client):
+        result = run_redis(url, HELPDESK)
+        assert client.keys() == []
+    assert result.exit_code == 5, result
+    # A user without one of the first way is told of the other one, which takes fewer rights.
+    told = "+eval" if lacking in TRANSACTION_RIGHTS.split() else lacking
+    assert f"ACL SETUSER applier {told}" in result.stores[0].error.hint
+
+
+@pytest.mark.parametrize("redis_url", ["7"], indirect=True)
+@pytest.mark.parametrize("lacking", redis_rules(Purpose.VERIFY))
+def test_verify_on_redis_without_one_of_the_rights_is_denied(redis_url, lacking):
+    assert run_redis(redis_url, HELPDESK).ok
+    statements = redis_statements(redis_url, HELPDESK, "verifier", Purpose.VERIFY, 7)
+    fewer = [" ".join(w for w in each.split() if w != lacking) for each in statements]
+    with redis_user(redis_url, "verifier", fewer) as (url, _):
+        looks = [run_redis(url, HELPDESK, mode) for mode in (Mode.VERIFY, Mode.STATUS)]
+    denied = [result for result in looks if result.exit_code == 5]
+    assert denied, looks
+    told = lacking.replace("%R~", "~")
+    assert f"ACL SETUSER verifier {told}" in denied[0].stores[0].error.hint

@@ -487,6 +487,24 @@ class PostgreSQLBootstrapper:
         changes = (*schema, *baseline, *pending, *self._all_rows())
         return Plan(changes, notes=notes, begun=begun_before)
 
+    def check_rights(self) -> None:
+        """See that the role may do what pending revisions are sure to do. Nothing is changed.
+
+        Raises `AccessDenied` with the statements that let the role. A team's own environment may
+        use another role, so what its revisions need is not known.
+        """
+        reader = self.reader()
+        if reader is None or self._team or not self._due:
+            return
+        from is_db_bootstrap.stores.postgres.missing_rights import refuse_missing
+        from is_db_bootstrap.stores.postgres.sure_needs import sure_needs
+
+        record = self._history.read(reader)
+        pending = self._history.compare(record).pending
+        needs = sure_needs(self._chain.files, pending)
+        with errors(self.target, self._schema):
+            refuse_missing(reader, self._schema, self._history.table, needs)
+
     def with_statements(self, plan: Plan) -> Plan:
         """The plan with the SQL of each change, and what to look at first (`dangers`).
 

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from is_db_bootstrap.grant_list import Grant, GrantWish, RoleGrants
 from is_db_bootstrap.stores.postgres import own_schema
-from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, identifier
+from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect_statement, identifier
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.server_wide import server_wide
 
@@ -26,7 +26,9 @@ _EXTENSION = re.compile(
     re.IGNORECASE,
 )
 #: What needs CREATE on the database: schemas, and publications.
-_OF_DATABASE = re.compile(r"\bCREATE\s+(?P<what>SCHEMA|PUBLICATION)\s", re.IGNORECASE)
+_OF_DATABASE = re.compile(
+    r"\bCREATE\s+(?P<what>SCHEMA|PUBLICATION)\s+(?:IF\s+NOT\s+EXISTS\s+)?", re.IGNORECASE
+)
 #: What a superuser alone may make, or a role of few.
 _OF_SUPERUSERS = re.compile(
     r"\bCREATE\s+(?:OR\s+REPLACE\s+)?(?P<what>EVENT\s+TRIGGER|(?:TRUSTED\s+)?LANGUAGE|CAST|"
@@ -34,8 +36,8 @@ _OF_SUPERUSERS = re.compile(
     re.IGNORECASE,
 )
 _NO_RECORDS = (
-    "a note says what is not recorded: the mark of a revision that commits by itself, what led to "
-    "a revision, and the memory of the other stores"
+    "what is recorded of a revision stands in the comment of the version table, and the memory of "
+    "the other stores is not kept"
 )
 
 
@@ -52,11 +54,6 @@ class Place:
     is_named: bool
     version_table: str
     revisions: Path | None
-
-
-def connect_to(database: str, role: str) -> str:
-    """What lets a role log in to a database."""
-    return f"GRANT CONNECT ON DATABASE {identifier(database)} TO {identifier(role)};"
 
 
 def create_in_database(database: str, role: str) -> str:
@@ -94,6 +91,11 @@ def own_table(table: str, role: str) -> str:
     return f"ALTER TABLE {table} OWNER TO {identifier(role)};"
 
 
+def let_create_database(role: str) -> str:
+    """What lets a role make databases."""
+    return f"ALTER ROLE {identifier(role)} CREATEDB;"
+
+
 def create_extension(name: str) -> str:
     """What makes an extension, unless it is there."""
     return f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
@@ -118,15 +120,13 @@ def role_grants(place: Place, wish: GrantWish) -> RoleGrants:
 
 def _making_database(place: Place, role: str) -> Iterator[Grant]:
     """What a role needs that makes the database, to whose owner everything in it is allowed."""
-    yield Grant(
-        f"ALTER ROLE {identifier(role)} CREATEDB;", f"to create the database {place.database}"
-    )
-    yield Grant(connect_to(MAINTENANCE, role), "to create it from there")
+    yield Grant(let_create_database(role), f"to create the database {place.database}")
+    yield Grant(connect_statement(MAINTENANCE, role), "to create it from there")
 
 
 def _in_database(place: Place, wish: GrantWish) -> Iterator[Grant]:
     role = wish.role
-    yield Grant(connect_to(place.database, role), "to log in")
+    yield Grant(connect_statement(place.database, role), "to log in")
     yield Grant(f"\\connect {identifier(place.database)}", "what follows is of this database")
     if wish.applies:
         yield from _changing(place, role)
@@ -205,8 +205,7 @@ def _notes_on_changing(place: Place, role: str) -> Iterator[str]:
         f"member. For one that another role has made: {own_table('NAME', role)}"
     )
     yield (
-        "A version table that another role has made: "
-        f"{write_records(place.version_table, role)}"
+        f"A version table that another role has made: {write_records(place.version_table, role)}"
     )
     for what, file in _needing(place.revisions, _OF_SUPERUSERS).items():
         yield f"{file} has CREATE {what}, which a superuser may do. Let an administrator do it."
@@ -231,6 +230,8 @@ def _needing(folder: Path | None, pattern: re.Pattern[str]) -> dict[str, str]:
     found: dict[str, str] = {}
     for file, text in _texts(folder):
         for match in pattern.finditer(text):
+            if text.startswith(own_schema.SCHEMA, match.end()):
+                continue  # what `migrate sql` has printed
             found.setdefault(" ".join(match["what"].upper().split()), file)
     return found
 

@@ -234,14 +234,16 @@ class RedisBootstrapper:
         """Writes under a condition, in the way that this user is allowed."""
         if self._guarded is None:
             guarded = GuardedWrites(self._opened.node_of)
-            guarded.check({self._lock_key: redis_lock.COMMANDS, self._record_key: _RECORD_COMMANDS})
+            needed = {self._lock_key: redis_lock.COMMANDS, self._record_key: _RECORD_COMMANDS}
+            guarded.check(needed, self._errors)
             self._guarded = guarded
         return self._guarded
 
     def check_rights(self) -> None:
         """See that the user may do what is planned; nothing is changed. Raises `AccessDenied`."""
-        with self._errors("a probe key"):
-            probe.check_rights(self._commands, probe.new_key())
+        key = probe.new_key()
+        with self._errors(key):
+            probe.check_rights(self._commands, key)
         if self._is_pending:
             with self._errors(self._record_key):
                 _ = self._writes

@@ -24,6 +24,12 @@ _NO_READ_RIGHTS = "Redis 6"
 _NOT_LOOKED = (
     "the keys are not looked at: a note after apply, exit 3 in verify --strict (and redis audit)"
 )
+#: The keys that this tool keeps for a blueprint, and what each is for.
+_OWN_KEYS = {
+    "lock": "for the lock of the blueprint",
+    "conventions": "for the record of its conventions",
+    "memory": "for the memory of the stores",
+}
 _NO_MEMORY = "what this Redis remembers of the other stores is not recorded"
 #: Characters that a glob of Redis takes for more than themselves (`util.c`, stringmatchlen).
 _SPECIAL = re.compile(r"([*?\[\]\\])")
@@ -39,7 +45,7 @@ def role_grants(blueprint: Blueprint, wish: GrantWish, *, has_database: bool) ->
     """
     user = wish.role
     grants = [
-        _grant(user, "on +ping +info +role", "to log in, and to see that the server is usable"),
+        _grant(user, "on +ping +info", "to log in, and to see that the server is usable"),
         *([_grant(user, "+select", "to use another database than 0")] if has_database else []),
         _grant(user, "+get", "to read what this tool records"),
         *(_writing(blueprint, user) if wish.applies else _reading(blueprint, user)),
@@ -79,18 +85,15 @@ def _grant(user: str, rules: str, reason: str, without: str = "") -> Grant:
     return Grant(statement(user, rules), reason, without)
 
 
-def own_keys(blueprint: str) -> tuple[str, str, str]:
-    """The keys that this tool keeps for a blueprint: its lock, its record and its memory."""
-    return (
-        f"{PREFIX}:lock:{blueprint}",
-        f"{PREFIX}:conventions:{blueprint}",
-        f"{PREFIX}:memory:{blueprint}",
-    )
+def _own(blueprint: str) -> Iterator[tuple[str, str]]:
+    """The glob of each key of ours, and what the key is for."""
+    for kind, reason in _OWN_KEYS.items():
+        yield _literal(f"{PREFIX}:{kind}:{blueprint}"), reason
 
 
 def _writing(blueprint: Blueprint, user: str) -> Iterator[Grant]:
-    keys = _rules("~", map(_literal, own_keys(blueprint.name)))
-    yield _grant(user, keys, "for the lock, the record and the memory of the blueprint")
+    for each, reason in _own(blueprint.name):
+        yield _grant(user, _rules("~", [each]), reason)
     yield _grant(user, f"~{PREFIX}:probe:*", "for a key that proves that writing works")
     yield _grant(user, "+set +del +exists +pexpire", "to write, renew and release them")
     yield _grant(user, TRANSACTION_RIGHTS, "to write only what nobody has changed meanwhile")
@@ -98,11 +101,10 @@ def _writing(blueprint: Blueprint, user: str) -> Iterator[Grant]:
 
 
 def _reading(blueprint: Blueprint, user: str) -> Iterator[Grant]:
-    names = [_literal(key) for key in own_keys(blueprint.name)]
-    reason = "for the lock, the record and the memory of the blueprint"
-    yield _grant(user, _rules("%R~", names), reason)
-    older = statement(user, _rules("~", names))
-    yield Grant(older, reason, only_in=_NO_READ_RIGHTS)
+    for each, reason in _own(blueprint.name):
+        yield _grant(user, _rules("%R~", [each]), reason)
+    for each, reason in _own(blueprint.name):
+        yield Grant(statement(user, _rules("~", [each])), reason, only_in=_NO_READ_RIGHTS)
     yield _grant(user, "+hgetall", "for the memory of the stores", _NO_MEMORY)
 
 
