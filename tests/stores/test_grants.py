@@ -8,6 +8,7 @@ import uuid
 from contextlib import contextmanager
 from dataclasses import replace
 
+import neo4j
 import psycopg
 import pytest
 import redis
@@ -17,12 +18,15 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.grants import missing_statements
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
 
 LOOKS = (Mode.WAIT, Mode.PLAN, Mode.VERIFY, Mode.STATUS)
 WORD = "a-word-of-tests"
+NOVEL = load_blueprint("novel_genesis")
 HELPDESK = load_blueprint("helpdesk")
 
 
@@ -307,3 +311,62 @@ def test_verify_on_redis_without_one_of_the_rights_is_denied(redis_url, lacking)
     assert denied, looks
     told = lacking.replace("%R~", "~")
     assert f"ACL SETUSER verifier {told}" in denied[0].stores[0].error.hint
+
+
+# --- Neo4j: roles are a part of the Enterprise Edition, which cannot be had here
+
+
+BOTH_NEO4J = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
+
+
+@BOTH_NEO4J
+@pytest.mark.parametrize("purpose", Purpose)
+def test_each_statement_for_neo4j_is_one_that_the_server_can_read(neo4j_url, purpose):
+    """The Community Edition reads an administration command before it says that it has none."""
+    url = StoreUrl.parse("neo4j", neo4j_url)
+    statements = [
+        grant.statement
+        for database in ("", "/shop")
+        for grant in Neo4jBootstrapper(f"bolt://nowhere{database}", NOVEL)
+        .grants(wish("a-role", purpose))
+        .grants
+    ]
+    address = f"bolt://{url.hosts}"
+    with neo4j.GraphDatabase.driver(address, auth=(url.username, url.password)) as driver:
+        for statement in statements:
+            with pytest.raises(neo4j.exceptions.ClientError) as refused:
+                driver.execute_query(statement.rstrip(";"), database_="system")
+            assert "UnsupportedAdministrationCommand" in refused.value.code, refused.value
+
+
+#: Rows as the manual of 5.26 shows them for a role with what `grants` prints.
+HELD = {
+    "access": "ACCESS",
+    "index": "INDEX MANAGEMENT",
+    "constraint": "CONSTRAINT MANAGEMENT",
+    "token": "NAME MANAGEMENT",
+    "match": "MATCH {*}",
+    "write": "WRITE",
+}
+
+
+@pytest.mark.parametrize("lacking", ["", *HELD])
+def test_rows_of_an_enterprise_edition_show_what_is_missing(lacking):
+    rows = [
+        {"access": "GRANTED", "action": action, "graph": "shop"}
+        for action in HELD
+        if action != lacking
+    ]
+    rows.append({"access": "GRANTED", "action": lacking, "graph": "another"})
+    rows.append({"access": "DENIED", "action": lacking, "graph": "shop"})
+    missing = missing_statements(rows, "clerk", "shop")
+    assert len(missing) == bool(lacking)
+    for statement in missing:
+        assert statement.startswith(f"GRANT {HELD[lacking]} ON ")
+        assert statement.endswith(" TO `clerk`;")
+
+
+def test_an_administrator_of_neo4j_lacks_nothing():
+    actions = ("access", "database_actions", "graph_actions")
+    rows = [{"access": "GRANTED", "action": each, "graph": "*"} for each in actions]
+    assert missing_statements(rows, "clerk", "shop") == []

@@ -72,6 +72,8 @@ class MilvusBootstrapper:
         names = frozenset(each.name for each in blueprint.collections)
         self._server = Server(self._url, self._timing, self._errors, names)
         self._changes = Changes(self._server, blueprint.name, self._timing, self._errors)
+        #: What the last plan has found.
+        self._planned: tuple[Change, ...] = ()
         self.target = str(self._url)
 
     def grants(self, wish: GrantWish) -> RoleGrants:
@@ -118,8 +120,22 @@ class MilvusBootstrapper:
             changes += compare.missing(declared, live, server.definition)
             notes += self._remarks(declared, live)
         notes += self._not_compared()
+        self._planned = tuple(changes)
         is_ahead = len(ahead) == len(self._blueprint.collections) > 0
         return Plan(tuple(changes), notes=tuple(notes), ahead=is_ahead, parts_ahead=tuple(ahead))
+
+    def check_rights(self) -> None:
+        """See that the user may do what is planned; nothing is changed. Raises `AccessDenied`.
+
+        A server without users, and Milvus Lite, refuse nothing.
+        """
+        if self._server.told_release.is_lite or not self._url.username or not self._planned:
+            return
+        from is_db_bootstrap.stores.milvus.rights import refuse_missing
+
+        pending = [(self._declared_of(change), change) for change in self._planned]
+        with self._errors("the privileges"):
+            refuse_missing(self._server, pending, self._url.username, self._url.database)
 
     def with_statements(self, plan: Plan) -> Plan:
         """The plan with the calls of each change. Milvus has no language of statements."""

@@ -41,6 +41,50 @@ class Privilege:
             f"db_name={(database or _DEFAULT_DATABASE)!r})"
         )
 
+    @property
+    def told(self) -> str:
+        """The privilege in a sentence."""
+        place = "" if self.name == _WHOLE else f" on {self.name}"
+        return f"{self.privilege}{place}"
+
+
+#: The privileges that are granted on a collection. Others are granted on the whole database.
+_OF_COLLECTIONS = frozenset(
+    {
+        "CreateIndex",
+        "CreatePartition",
+        "GetLoadState",
+        "GetLoadingProgress",
+        "GetStatistics",
+        "HasPartition",
+        "IndexDetail",
+        "Load",
+        "Query",
+        "ShowPartitions",
+    }
+)
+#: How a server refuses a call: "PrivilegeCreateAlias: permission deny to somebody".
+_REFUSED = re.compile(r"Privilege(?P<privilege>\w+): permission den\w+ to (?P<user>[^\s.]+)")
+
+
+def refused_privilege(message: str, collection: str = "") -> Privilege | None:
+    """The privilege for lack of which a server has refused a call. None for other messages.
+
+    `collection` is the one that the call was about. Empty: any.
+    """
+    found = _REFUSED.search(message)
+    if found is None:
+        return None
+    if found["privilege"] in _OF_COLLECTIONS:
+        return on_collection(found["privilege"], collection or _WHOLE)
+    return everywhere(found["privilege"])
+
+
+def refused_user(message: str) -> str:
+    """The user whom a server has refused a call. Empty for other messages."""
+    found = _REFUSED.search(message)
+    return found["user"] if found else ""
+
 
 def everywhere(privilege: str) -> Privilege:
     """A privilege on the whole database."""

@@ -400,14 +400,7 @@ def refused(
             f"postgres: {url} is a connection pooler that does not list the database {database}.",
             hint=f"Let the pooler list {database}, or give the server's own address.",
         )
-    if _NO_CONNECT.search(text):
-        return AccessDenied(
-            NAME,
-            f"{url} refused us: {text}.",
-            subject=database,
-            hint=f"Let an administrator run: {connect_statement(database, url.username)}",
-        )
-    known = known_refusal(url, text)
+    known = _no_connect(url, database, text) or known_refusal(url, text)
     if known is not None:
         return _tls_fault(url, known, timeout_s) if isinstance(known, TlsFailed) else known
     told = text.rsplit("failed: ", 1)[-1]
@@ -423,6 +416,18 @@ def refused(
     if has_asked_for_password and _SERVER_SAID.search(str(exc)):
         return denied(url, text)
     return _held_by_pooler(url, database, text) or _unanswered(url, text, timeout_s)
+
+
+def _no_connect(url: StoreUrl, database: str, text: str) -> AccessDenied | None:
+    """The error of a role that may log in, but not to this database."""
+    if not _NO_CONNECT.search(text):
+        return None
+    return AccessDenied(
+        NAME,
+        f"{url} refused us: {text}.",
+        subject=database,
+        hint=f"Let an administrator run: {connect_statement(database, url.username)}",
+    )
 
 
 def _tls_fault(url: StoreUrl, known: TlsFailed, timeout_s: float) -> AccessDenied:

@@ -33,16 +33,18 @@ def _statements(primary: str, role: str, about: str, *, is_look: bool) -> str:
         place = _place(found["name"], about if found["kind"] == "table" else "")
         return f"ALTER {found['kind'].upper()} {place} OWNER TO {role};"
     found = _REFUSED.fullmatch(primary)
-    if found is None:
-        return ""
-    name = found["name"]
-    if found["kind"] == "database":
+    return _grant(found["kind"], found["name"], role, about, is_look=is_look) if found else ""
+
+
+def _grant(kind: str, name: str, role: str, about: str, *, is_look: bool) -> str:
+    """What grants the right to an object of this kind."""
+    if kind == "database":
         return f"GRANT CREATE ON DATABASE {_quoted(name)} TO {role};"
-    if found["kind"] == "table":
+    if kind == "table":
         right = "SELECT" if is_look else "SELECT, INSERT, UPDATE, DELETE"
         return f"GRANT {right} ON {_place(name, about)} TO {role};"
-    grant = f"ON SCHEMA {_quoted(name)} TO {role};"
-    return f"GRANT USAGE, CREATE {grant} For a role that only looks: GRANT USAGE {grant}"
+    end = f"ON SCHEMA {_quoted(name)} TO {role};"
+    return f"GRANT USAGE, CREATE {end} For a role that only looks: GRANT USAGE {end}"
 
 
 def _place(table: str, about: str) -> str:
