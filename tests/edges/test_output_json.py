@@ -34,7 +34,12 @@ OF_ANOTHER_STORE = {
     "redis fix-ttl": ("redis", "patterns", "--yes"),
 }
 #: These ask no store. `local up` starts servers: tests/edges/test_local.py has it.
-WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}
+WITHOUT_STORE = {
+    "blueprints": (),
+    "grants": ("-b", "agentic_projects"),
+    "local status": ("--data-dir", "none"),
+    "local up": None,
+}
 
 
 def document(text):

@@ -288,6 +288,8 @@ READING = (
     ("migrate", "init"),
     ("migrate", "stamp", "head", "--yes"),
     ("check", "-b", "shop"),
+    ("grants",),
+    ("grants", "-o", "json"),
     ("blueprints",),
     ("blueprints", "show", "shop"),
     ("blueprints", "show", "shop", "-f", "json"),

@@ -34,9 +34,10 @@ def print_grants(
     if options.output == "json":
         print_text(grants_document(blueprint.name, options.choice().source, listed))
         return 0
+    if options.quiet:
+        return 0
     pasted, beside = grants_text(listed)
     print_text(pasted)
-    if not options.quiet:
-        for line in beside.splitlines():
-            tell(line)
+    for line in beside.splitlines():
+        tell(line)
     return 0

@@ -68,16 +68,25 @@ def _calls(
     server: Server, pending: Iterable[tuple[Collection, Change]]
 ) -> Iterator[tuple[_Call, str]]:
     """Each call that is needed, once, with the collection on which its privilege may be granted."""
+    planned = list(pending)
+    new = {declared.name for declared, change in planned if change.kind == "collection"}
     seen: set[tuple[str, str]] = set()
-    for declared, change in pending:
-        for kind, call, name in _calls_of(server, declared, change.kind):
+    for declared, change in planned:
+        is_new = declared.name in new
+        for kind, call, name in _calls_of(server, declared, change.kind, is_new=is_new):
             if (kind, name) not in seen:
                 seen.add((kind, name))
                 yield call, name
 
 
-def _calls_of(server: Server, declared: Collection, kind: str) -> Iterator[tuple[str, _Call, str]]:
-    """The calls of one change: what each is, itself, and its collection. Empty: all of them."""
+def _calls_of(
+    server: Server, declared: Collection, kind: str, *, is_new: bool
+) -> Iterator[tuple[str, _Call, str]]:
+    """The calls of one change: what each is, itself, and its collection. Empty: all of them.
+
+    `is_new` says that the declared collection is still to be made. pymilvus asks for a collection
+    whose partitions are loaded, so such a call about one that is missing does not reach the server.
+    """
     client, options = server.client, server.look_options
     nobody = f"is_db_bootstrap_rights_{uuid.uuid4().hex[:12]}"
     if kind == "collection":
@@ -96,7 +105,9 @@ def _calls_of(server: Server, declared: Collection, kind: str) -> Iterator[tuple
     if kind == "partition":
         make = client.create_partition
         yield "partition", lambda: make(name, _NO_PARTITION, **options), name
-    if kind == "load":
+    if kind == "load" and is_new:
+        yield "load", lambda: client.load_collection(name, **options), name
+    elif kind == "load":
         load = client.load_partitions
         yield "load", lambda: load(name, [f"{nobody}_part"], **options), name
 
