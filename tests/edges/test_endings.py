@@ -81,7 +81,7 @@ NOBODY = {
     "redis": "redis://127.0.0.1:1/0",
 }
 #: Commands that take an address, but ask no server here.
-OFFLINE = {("migrate", "sql"), ("revision",)}
+OFFLINE = {("grants",), ("migrate", "sql"), ("revision",)}
 
 #: What is done to the output: the shell's words, and the encoding.
 ENDS = {

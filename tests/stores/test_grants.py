@@ -13,6 +13,7 @@ import psycopg
 import pytest
 import redis
 
+from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.grant_list import GrantWish, Purpose
@@ -23,6 +24,7 @@ from is_db_bootstrap.stores.neo4j.grants import missing_statements
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
+from team_project import TeamProject
 
 LOOKS = (Mode.WAIT, Mode.PLAN, Mode.VERIFY, Mode.STATUS)
 WORD = "a-word-of-tests"
@@ -311,6 +313,147 @@ def test_verify_on_redis_without_one_of_the_rights_is_denied(redis_url, lacking)
     assert denied, looks
     told = lacking.replace("%R~", "~")
     assert f"ACL SETUSER verifier {told}" in denied[0].stores[0].error.hint
+
+
+REVISION = '''
+"""{title}"""
+from alembic import op
+import sqlalchemy as sa
+
+revision = "{name}"
+down_revision = {before!r}
+
+
+def upgrade():
+    {body}
+
+
+def downgrade():
+    pass
+'''
+
+
+def chain(folder, *bodies):
+    """A blueprint of revisions with these bodies."""
+    folder.mkdir()
+    before = None
+    for number, body in enumerate(bodies, 1):
+        text = REVISION.format(title=f"step {number}", name=f"r{number}", before=before, body=body)
+        (folder / f"r{number}.py").write_text(text)
+        before = f"r{number}"
+    return Blueprint("chain", "for tests", migrations=folder)
+
+
+MADE = 'op.create_table("bill", sa.Column("id", sa.Integer, primary_key=True))'
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'op.add_column("bill", sa.Column("note", sa.Text))',
+        'op.create_index("ix", table_name="bill", columns=["id"])',
+        'op.execute("ALTER TABLE bill ADD COLUMN note text")',
+        'op.execute(sa.text("alter table public.bill ADD COLUMN note text"))',
+    ],
+)
+def test_a_table_of_another_role_is_named_before_any_revision_runs(admin, tmp_path, change):
+    database, role = admin.database(), name("clerk")
+    before = chain(tmp_path / "before", MADE)
+    assert run_postgres(f"{admin.server.url}/{database}", before).ok
+    declared = chain(tmp_path / "after", MADE, 'op.execute("CREATE TABLE other (id int)")', change)
+    url = admin.role(role, postgres_statements(declared, database, role, Purpose.APPLY), database)
+    content = admin.content(database)
+    result = run_postgres(url, declared)
+    assert result.exit_code == 5, result
+    hint = result.stores[0].error.hint
+    statements = hint.partition("run: ")[2]
+    assert f'ALTER TABLE "public"."bill" OWNER TO "{role}";' in statements
+    assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "public"."alembic_version" TO "{role}";' in (
+        statements
+    )
+    assert admin.content(database) == content
+    admin.run(statements, database=database)
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_a_table_that_may_not_be_altered_is_no_hindrance_behind_a_condition(admin, tmp_path):
+    """Nobody can tell by reading whether it is altered, so the run is not refused."""
+    database, role = admin.database(), name("clerk")
+    before = chain(tmp_path / "before", MADE)
+    assert run_postgres(f"{admin.server.url}/{database}", before).ok
+    body = 'if False:\n        op.execute("ALTER TABLE bill ADD COLUMN note text")'
+    declared = chain(tmp_path / "after", MADE, body)
+    url = admin.role(role, postgres_statements(declared, database, role, Purpose.APPLY), database)
+    admin.run(
+        f'GRANT SELECT, INSERT, UPDATE, DELETE ON alembic_version TO "{role}"', database=database
+    )
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_a_role_that_makes_the_database_itself_needs_two_privileges(admin):
+    declared, role = load_blueprint("mplp"), name("maker")
+    database = f"grants_{uuid.uuid4().hex[:10]}"
+    admin.databases.append(database)
+    statements = postgres_statements(declared, database, role, Purpose.APPLY, creates_database=True)
+    url = admin.role(role, statements, database)
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+    assert run_postgres(url, declared).outcome is Outcome.UNCHANGED
+    admin.run(f'ALTER ROLE "{role}" NOCREATEDB')
+    result = run_postgres(replace(url, database=f"{database}_2"), declared)
+    assert result.exit_code == 5
+    assert f'ALTER ROLE "{role}" CREATEDB;' in result.stores[0].error.hint
+
+
+@pytest.mark.parametrize("denied", ["postgres", "redis"])
+def test_a_privilege_that_is_missing_in_one_store_leaves_the_other_one_as_it_was(
+    admin, redis_url, denied
+):
+    database, role = admin.database(), name("both")
+    statements = postgres_statements(HELPDESK, database, role, Purpose.APPLY)
+    lines = redis_statements(redis_url, HELPDESK, "applier", Purpose.APPLY, 6)
+    if denied == "postgres":
+        statements = [each for each in statements if "CREATE ON SCHEMA" not in each]
+    else:
+        lines = [line for line in lines if "+watch" not in line]
+    url = admin.role(role, statements, database)
+    content = admin.content(database)
+    with redis_user(redis_url, "applier", lines) as (redis_address, client):
+        stores = [
+            PostgreSQLBootstrapper(url, HELPDESK),
+            RedisBootstrapper(redis_address, HELPDESK),
+        ]
+        result = BootstrapOrchestrator(stores).run()
+        assert client.keys() == []
+    assert result.exit_code == 5
+    assert [store.store for store in result.stores if store.error] == [denied]
+    assert admin.content(database) == content
+
+
+def test_a_role_of_a_teams_own_alembic_folder_does_all(admin, tmp_path, monkeypatch):
+    database = admin.database()
+    applier, verifier = name("applier"), name("verifier")
+    team = TeamProject(tmp_path, f"{admin.server.url}/{database}")
+    team.ini("recursive_version_locations = true")
+    team.revision("a1", None, "op.execute('CREATE TABLE account (id int)')", place="db/versions")
+    declared = load_blueprint(team.toml)
+
+    def run_team(url, mode=Mode.APPLY):
+        monkeypatch.setenv(
+            "SHOP_DATABASE", url.reveal().replace("postgresql:", "postgresql+psycopg:")
+        )
+        return run_postgres(url, declared, mode)
+
+    monkeypatch.setenv("SHOP_DATABASE", team.address)
+    statements = postgres_statements(declared, database, applier, Purpose.APPLY)
+    assert any("CREATE ON DATABASE" in each for each in statements)
+    url = admin.role(applier, statements, database)
+    assert run_team(url).outcome is Outcome.CHANGED
+    assert run_team(url).outcome is Outcome.UNCHANGED
+    statements = postgres_statements(declared, database, verifier, Purpose.VERIFY)
+    url = admin.role(verifier, statements, database)
+    for mode in LOOKS:
+        result = run_team(url, mode)
+        assert result.ok, result
 
 
 # --- Neo4j: roles are a part of the Enterprise Edition, which cannot be had here

@@ -50,7 +50,6 @@ from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
     NOWHERE,
     connect,
-    identifier,
     placeholders,
     settings_query,
     terminated,
@@ -304,8 +303,15 @@ class PostgreSQLBootstrapper:
         folder = self._team.folder if self._team else self._blueprint.migrations
         is_named = self._path_schema is not None
         record = self._history.place
-        table = identifier(record.schema or self._schema, record.table)
-        return role_grants(Place(self._url.database, self._schema, is_named, table, folder), wish)
+        place = Place(
+            self._url.database,
+            self._schema,
+            is_named,
+            record.schema or self._schema,
+            record.table,
+            folder,
+        )
+        return role_grants(place, wish)
 
     # --- looking
 

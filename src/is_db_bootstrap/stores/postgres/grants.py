@@ -46,14 +46,26 @@ class Place:
     """Where a blueprint works, and by what.
 
     `is_named` says that the schema was named, and is not the one to which the search path leads.
-    `version_table` is its quoted name. `revisions` is the folder of its revisions.
+    `record_schema` and `record_table` are where its version table is. `revisions` is the folder of
+    its revisions.
     """
 
     database: str
     schema: str
     is_named: bool
-    version_table: str
+    record_schema: str
+    record_table: str
     revisions: Path | None
+
+    @property
+    def version_table(self) -> str:
+        """The quoted name of the version table."""
+        return identifier(self.record_schema, self.record_table)
+
+    @property
+    def schemas(self) -> list[str]:
+        """The schemas of the tables and of the version table."""
+        return list(dict.fromkeys((self.schema, self.record_schema)))
 
 
 def create_in_database(database: str, role: str) -> str:
@@ -135,9 +147,10 @@ def _in_database(place: Place, wish: GrantWish) -> Iterator[Grant]:
 
 
 def _changing(place: Place, role: str) -> Iterator[Grant]:
-    if place.schema != _USUAL_SCHEMA:
-        yield Grant(own_schema_of(place.schema, role), "the schema of the tables")
-    yield Grant(create_in_schema(place.schema, role), "to make tables, and the version table")
+    for schema in place.schemas:
+        if schema != _USUAL_SCHEMA:
+            yield Grant(own_schema_of(schema, role), "the schema of the tables")
+        yield Grant(create_in_schema(schema, role), "to make tables, and the version table")
     yield Grant(
         own_schema_of(own_schema.SCHEMA, role),
         "the schema of the records of this tool",
@@ -152,14 +165,9 @@ def _changing(place: Place, role: str) -> Iterator[Grant]:
 
 
 def _looking(place: Place, role: str) -> Iterator[Grant]:
-    if place.schema != _USUAL_SCHEMA:
-        yield Grant(
-            use_schema(place.schema, role),
-            "to see the tables",
-            not_yet="the schema",
-        )
-    else:
-        yield Grant(use_schema(place.schema, role), "to see the tables")
+    for schema in place.schemas:
+        not_yet = "" if schema == _USUAL_SCHEMA else "the schema"
+        yield Grant(use_schema(schema, role), "to see the tables", not_yet=not_yet)
     yield Grant(
         read_table(place.version_table, role),
         "to read which revisions were applied",
