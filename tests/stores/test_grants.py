@@ -362,6 +362,7 @@ def test_a_table_of_another_role_is_named_before_any_revision_runs(admin, tmp_pa
     assert run_postgres(f"{admin.server.url}/{database}", before).ok
     declared = chain(tmp_path / "after", MADE, 'op.execute("CREATE TABLE other (id int)")', change)
     url = admin.role(role, postgres_statements(declared, database, role, Purpose.APPLY), database)
+    admin.run(f'GRANT SELECT ON alembic_version TO "{role}"', database=database)
     content = admin.content(database)
     result = run_postgres(url, declared)
     assert result.exit_code == 5, result
