@@ -64,7 +64,7 @@ _OF_COLLECTIONS = frozenset(
     }
 )
 #: How a server refuses a call: "PrivilegeCreateAlias: permission deny to somebody".
-_REFUSED = re.compile(r"Privilege(?P<privilege>\w+): permission den\w+ to (?P<user>[^\s.]+)")
+_REFUSED = re.compile(r"Privilege(?P<privilege>\w+): permission den\w+ to (?P<user>[^\s.,'>)]+)")
 
 
 def refused_privilege(message: str, collection: str = "") -> Privilege | None:

@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, Any
 
+import grpc
 from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.errors import AccessDenied
@@ -37,8 +38,8 @@ def refuse_missing(
     for call, name in _calls(server, pending):
         try:
             call()
-        except MilvusException as exc:
-            if found := refused_privilege(str(exc.message), name):
+        except (MilvusException, grpc.RpcError) as exc:
+            if found := refused_privilege(str(exc), name):
                 missing[found] = None
     if not missing:
         return
@@ -55,7 +56,7 @@ def _role_of(server: Server, user: str) -> str:
     """The role to which a privilege is granted: the user's first one, or one of the user's name."""
     try:
         answer = server.client.describe_user(user, **server.look_options)
-    except MilvusException:
+    except (MilvusException, grpc.RpcError):
         return user
     roles = [role for role in answer.get("roles") or () if role != "public"]
     return roles[0] if roles else user
