@@ -43,6 +43,7 @@ CALLS = {
     ("blueprints",): (),
     ("blueprints", "show"): ("novel_genesis",),
     ("check",): BLUEPRINT,
+    ("grants",): BLUEPRINT,
     ("local", "down"): ("--data-dir", "none"),
     ("local", "reset"): None,  # test_local_stores.py, where there is something to remove
     ("local", "status"): ("--data-dir", "none", "-o", "json"),
@@ -82,7 +83,7 @@ NOBODY = {
     "redis": "redis://127.0.0.1:1/0",
 }
 #: Commands that take an address, but ask no server here.
-OFFLINE = {("migrate", "sql"), ("revision",)}
+OFFLINE = {("grants",), ("migrate", "sql"), ("revision",)}
 
 #: What is done to the output: the shell's words, and the encoding.
 ENDS = {

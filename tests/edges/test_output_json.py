@@ -35,7 +35,12 @@ OF_ANOTHER_STORE = {
     "unlock": ("redis", "removed", "redis", "--yes"),
 }
 #: These ask no store. `local up` starts servers: tests/edges/test_local.py has it.
-WITHOUT_STORE = {"blueprints": (), "local status": ("--data-dir", "none"), "local up": None}
+WITHOUT_STORE = {
+    "blueprints": (),
+    "grants": ("-b", "agentic_projects"),
+    "local status": ("--data-dir", "none"),
+    "local up": None,
+}
 
 
 def document(text):

@@ -290,6 +290,8 @@ READING = (
     ("migrate", "accept", "--all"),
     ("unlock", "postgres", "--yes"),
     ("check", "-b", "shop"),
+    ("grants",),
+    ("grants", "-o", "json"),
     ("blueprints",),
     ("blueprints", "show", "shop"),
     ("blueprints", "show", "shop", "-f", "json"),

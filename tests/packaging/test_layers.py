@@ -22,7 +22,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest
 #: name that fits counts.
 LAYERS = [
-    {"errors", "names", "nearest", "results", "events", "event_words", "sentences"}
+    {"errors", "grant_list", "names", "nearest", "results", "events", "event_words", "sentences"}
     | {"vector_results", "wording"},
     {
         "settings",
@@ -55,6 +55,7 @@ LAYERS = [
         "client_imports",
         "file_check",
         "fleet",
+        "grants",
         "leftovers",
         "migrate",
         "migrate_cypher",
@@ -181,6 +182,7 @@ ROLE_FILES = {
     "compare": "what is declared against what was found",
     "bootstrapper": "the story of one run",
     "existing": "what a running store holds, as a declaration",
+    "grants": "the privileges that a role needs there",
     "selftest": "whether it does what was declared",
 }
 

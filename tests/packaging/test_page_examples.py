@@ -68,6 +68,7 @@ AFTER = "acceptance/test_first_steps.py::test_the_readme_and_the_page_after_it_a
 #: The kustomization of the page, named by what it runs.
 NAMED = f"{KUBERNETES}::test_what_changes_runs_in_a_job_of_another_name"
 LOST = f"{HERE}::test_the_page_of_a_lost_store_is_followed"
+GRANTS = f"{HERE}::test_the_lines_of_grants_are_typed"
 #: The test of each block, in the order of the page.
 PLACES = {
     DECLARATIONS: [
@@ -117,6 +118,7 @@ PLACES = {
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
     ],
+    "docs/how-to/grants.md": [GRANTS] * 4,
     "docs/how-to/kubernetes.md": [NAMED, REPLICAS, REPLICAS, SUMMARY, SUMMARY, SUMMARY, REPLICAS],
     "docs/how-to/logs.md": [LOGS] * 3,
     "docs/how-to/migrate.md": [
@@ -321,6 +323,62 @@ def test_the_lines_of_credentials_are_typed(reader, postgres_url):
     assert stat.S_IMODE((one.folder / "postgres").stat().st_mode) == 0o600
     lines = f"{replaced(address, own)}; {replaced(password_file, secret)}"
     typed(one, f"{lines}; is-db-bootstrap apply -b context_service --only postgres")
+
+
+@ON_REDIS
+def test_the_lines_of_grants_are_typed(reader, farm, postgres_url, redis_url):
+    page = "docs/how-to/grants.md"
+    server, _, name = postgres_url.rpartition("/")
+    one = reader(POSTGRES_URL=postgres_url, REDIS_URL=redis_url)
+    redis_server = StoreUrl.parse("redis", redis_url)
+    own = {
+        '"postgresql://postgres@db.example/postgres"': f"'{server}/postgres'",
+        "-h cache.example": f"-h {redis_server.host} -p {redis_server.port(6379)}",
+    }
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as session:
+        session.execute(f'CREATE DATABASE "{name}"')
+        session.execute("CREATE ROLE clerk LOGIN")
+    roles = ("helpdesk_apply", "helpdesk_verify", "clerk")
+    word = "a-word-of-tests"
+    users = {
+        "POSTGRES_URL": f"postgresql://{{}}:{word}@{server.rpartition('@')[2]}/{name}",
+        "REDIS_URL": f"redis://{{}}:{word}@{redis_server.hosts}/0",
+    }
+    try:
+        set_password(server, "clerk", word)
+        clerk = reader(POSTGRES_URL=users["POSTGRES_URL"].format("clerk"))
+        refused = typed(clerk, "is-db-bootstrap apply -b helpdesk --only postgres", 5)
+        told = [line.strip() for line in refused.stdout.splitlines()]
+        assert set(block(page, 3).text.splitlines()) <= set(told)
+        for number in (0, 1):
+            type_lines(one, block(page, number), own)
+        with redis.Redis.from_url(redis_url) as client:
+            client.execute_command("ACL", "SETUSER", roles[0], f">{word}")
+        set_password(server, roles[0], word)
+        applier = reader(**{key: value.format(roles[0]) for key, value in users.items()})
+        typed(applier, "is-db-bootstrap apply -b helpdesk")
+        type_lines(one, block(page, 2), own)
+        set_password(server, roles[1], word)
+        verifier = reader(**{key: value.format(roles[1]) for key, value in users.items()})
+        typed(verifier, "is-db-bootstrap verify -b helpdesk --only postgres")
+    finally:
+        drop_database(farm.shared("postgres"), name)
+        with psycopg.connect(f"{server}/postgres", autocommit=True) as session:
+            for role in roles:
+                session.execute(f"DROP ROLE IF EXISTS {role}")
+        with redis.Redis.from_url(redis_url) as client:
+            client.execute_command("ACL", "DELUSER", roles[0])
+
+
+def type_lines(reader, found, own):
+    """Type each line of a block, with the texts of `own` that it has."""
+    for line, _ in commands(found):
+        typed(reader, replaced(line, {key: own[key] for key in own if key in line}))
+
+
+def set_password(server, role, word):
+    with psycopg.connect(f"{server}/postgres", autocommit=True) as session:
+        session.execute(f"ALTER ROLE {role} PASSWORD '{word}'")
 
 
 class TrialCertificates(Certificates):

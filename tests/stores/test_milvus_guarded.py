@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+import uuid
 from dataclasses import replace
 
 import pytest
@@ -10,6 +12,7 @@ from pymilvus import MilvusClient
 from is_db_bootstrap.blueprints import novel_genesis
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import AccessDenied
+from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
@@ -106,3 +109,95 @@ def test_a_limited_rate_is_waited_for(guarded):
     assert result.stores[0].outcome is Outcome.CHANGED, result
     assert any("limits the rate of such calls" in e.message for e in events)
     assert run(guarded).stores[0].outcome is Outcome.UNCHANGED
+
+
+# --- roles that have just what `grants` prints
+
+
+BLUEPRINT = novel_genesis.BLUEPRINT
+
+
+def listed(purpose):
+    """The calls that are printed for Milvus 2.3, without those that make the role itself."""
+    store = MilvusBootstrapper("http://nowhere", BLUEPRINT)
+    found = store.grants(GrantWish("ROLE", frozenset({purpose}))).grants
+    return [each.statement for each in found if "grant_privilege" in each.statement]
+
+
+@pytest.fixture
+def user_with(guarded, root):
+    """Makes a user whose role has what some calls give it. Returns the user's address."""
+    made = []
+
+    def make(statements):
+        role = f"role_{uuid.uuid4().hex[:8]}"
+        made.append(role)
+        root.create_user(role, "a-word-of-tests")
+        head = MilvusBootstrapper(guarded, BLUEPRINT).grants(GrantWish(role, frozenset()))
+        for statement in (head.grants[0].statement, head.grants[1].statement, *statements):
+            eval(statement.replace("ROLE", role), {"client": root})
+        return replace(guarded, username=role, password="a-word-of-tests")
+
+    yield make
+    for role in made:
+        root.drop_user(role)
+        for held in root.describe_role(role)["privileges"]:
+            keys = ("object_type", "privilege", "object_name", "db_name")
+            root.revoke_privilege(role_name=role, **{key: held[key] for key in keys})
+        root.drop_role(role)
+
+
+def run_when_granted(url, mode, is_expected):
+    """A run after the server has taken in what was granted, which takes it a moment."""
+    deadline = time.monotonic() + 60
+    while True:
+        result = run(url, mode)
+        if is_expected(result) or time.monotonic() > deadline:
+            return result
+        time.sleep(0.05)
+
+
+def drop_all(root):
+    for collection in root.list_collections():
+        for alias in root.list_aliases(collection_name=collection)["aliases"]:
+            root.drop_alias(alias)
+        root.drop_collection(collection)
+
+
+def test_roles_of_milvus_with_just_the_printed_privileges_do_all(user_with, root):
+    drop_all(root)
+    url = user_with(listed(Purpose.APPLY))
+    first = run_when_granted(url, Mode.APPLY, lambda result: result.ok)
+    assert first.outcome is Outcome.CHANGED, first
+    assert root.list_collections() == [BLUEPRINT.collections[0].name]
+    assert run(url).outcome is Outcome.UNCHANGED
+    reader = user_with(listed(Purpose.VERIFY))
+    assert run_when_granted(reader, Mode.VERIFY, lambda result: result.ok).ok
+    for mode in (Mode.WAIT, Mode.PLAN, Mode.VERIFY, Mode.STATUS):
+        assert run(url, mode).ok
+        assert run(reader, mode).ok
+    for lacking in listed(Purpose.VERIFY):
+        if "GetLoad" in lacking:
+            continue  # for newer versions
+        url = user_with([each for each in listed(Purpose.VERIFY) if each != lacking])
+        told = lacking.replace("ROLE", url.username)
+        result = run_when_granted(url, Mode.VERIFY, lambda result, told=told: names(result, told))
+        assert (result.exit_code, names(result, told)) == (5, True), result
+
+
+def names(result, statement):
+    """Whether this statement, and no other one, is asked for."""
+    hint = result.stores[0].error.hint if result.stores[0].error else ""
+    return statement in hint and hint.count("client.grant_privilege") == 1
+
+
+@pytest.mark.parametrize("lacking", [each for each in listed(Purpose.APPLY) if "Get" not in each])
+def test_apply_on_milvus_without_one_of_the_privileges_names_it_and_makes_nothing(
+    user_with, root, lacking
+):
+    drop_all(root)
+    url = user_with([each for each in listed(Purpose.APPLY) if each != lacking])
+    told = lacking.replace("ROLE", url.username)
+    result = run_when_granted(url, Mode.APPLY, lambda result: names(result, told))
+    assert (result.exit_code, names(result, told)) == (5, True), result
+    assert root.list_collections() == []

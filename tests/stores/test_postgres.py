@@ -279,7 +279,7 @@ def test_without_the_right_to_create_tables_nothing_is_begun(open_store, url):
     with role(url, f"r{uuid4().hex[:8]}") as limited:
         with pytest.raises(AccessDenied) as refused:
             open_store(at=limited).plan()
-        assert "GRANT CREATE, USAGE ON SCHEMA" in refused.value.hint
+        assert "GRANT USAGE, CREATE ON SCHEMA" in refused.value.hint
         with pytest.raises(AccessDenied) as refused:
             open_store(at=limited, schema="elsewhere").plan()
         assert "CREATE SCHEMA" in refused.value.hint

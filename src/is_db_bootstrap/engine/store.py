@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
     from is_db_bootstrap.engine.memory import Memory, Recall
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 
@@ -274,6 +275,17 @@ class CanCheckRights(Protocol):
 
         This changes nothing. The engine asks once, in apply mode, before anything is created,
         locked or changed in any store.
+        """
+
+
+@runtime_checkable
+class CanTellGrants(Protocol):
+    """A store that can list the smallest privileges of a role. No server is asked."""
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """What an administrator runs, so that the role may do what it is for.
+
+        Raises `ConfigurationError` for the name of a role that the store cannot have.
         """
 
 

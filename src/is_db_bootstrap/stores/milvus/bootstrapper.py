@@ -40,6 +40,7 @@ from is_db_bootstrap.stores.milvus.server import Server
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
     from is_db_bootstrap.engine.memory import Memory, Recall
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
@@ -78,7 +79,15 @@ class MilvusBootstrapper:
         self._changes = Changes(self._server, blueprint.name, self._timing, self._errors)
         place = self._url.database or _DEFAULT_DATABASE
         self._memory = MemoryProperties(self._server, blueprint, self._errors, place)
+        #: What the last plan has found.
+        self._planned: tuple[Change, ...] = ()
         self.target = str(self._url)
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest privileges of a role; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.milvus.grants import role_grants
+
+        return role_grants(self._blueprint, wish, self._url.database)
 
     # --- looking
 
@@ -121,8 +130,22 @@ class MilvusBootstrapper:
             changes += compare.missing(declared, live, server.definition)
             notes += self._remarks(declared, live)
         notes += self._not_compared()
+        self._planned = tuple(changes)
         is_ahead = len(ahead) == len(self._blueprint.collections) > 0
         return Plan(tuple(changes), notes=tuple(notes), ahead=is_ahead, parts_ahead=tuple(ahead))
+
+    def check_rights(self) -> None:
+        """See that the user may do what is planned; nothing is changed. Raises `AccessDenied`.
+
+        A server without users, and Milvus Lite, refuse nothing.
+        """
+        if self._server.told_release.is_lite or not self._url.username or not self._planned:
+            return
+        from is_db_bootstrap.stores.milvus.rights import refuse_missing
+
+        pending = [(self._declared_of(change), change) for change in self._planned]
+        with self._errors("the privileges"):
+            refuse_missing(self._server, pending, self._url.username, self._url.database)
 
     def with_statements(self, plan: Plan) -> Plan:
         """The plan with the calls of each change. Milvus has no language of statements."""

@@ -25,6 +25,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.stores.milvus.grants import refused_privilege, refused_user
 from is_db_bootstrap.stores.tls_look import TlsFailed
 
 if TYPE_CHECKING:
@@ -320,12 +321,21 @@ class Translation:
             server = self.server_version or "of unknown version"
             versions = f"pymilvus {pymilvus.__version__}, server {server}"
             error = translated(exc, str(self._url), subject, change, versions)
+            self._name_grant(error, subject)
             self._name_proxy(error)
             raise self._url.masking(error, exc) from exc
         except (ValueError, AttributeError, TypeError) as exc:
             if not self.cancelled.is_set():
                 raise
             raise StoreUnavailable(STORE, "The call was cancelled.", subject=subject) from exc
+
+    def _name_grant(self, error: BootstrapError, subject: str) -> None:
+        """Name the call that grants a missing privilege to the role of the user's name."""
+        collection = "" if "." in subject or " " in subject else subject
+        missing = refused_privilege(error.message, collection)
+        if missing is not None and isinstance(error, AccessDenied):
+            statement = missing.statement(refused_user(error.message), self._url.database)
+            error.hint = f"Let an administrator run: {statement} {error.hint}"
 
     def _name_proxy(self, error: BootstrapError) -> None:
         """Name the proxy on the way in an error of the connection, and the way around it."""

@@ -13,7 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.errors import ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
@@ -62,6 +62,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
 
@@ -140,6 +141,12 @@ class Neo4jBootstrapper:
         self._is_file_pending = False
         self.target = str(self._url)
 
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest privileges of a role; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.neo4j.grants import role_grants
+
+        return role_grants(wish, self._url.database)
+
     # --- looking
 
     def ping(self, timeout_s: float) -> ServerInfo:
@@ -151,6 +158,31 @@ class Neo4jBootstrapper:
         """
         self.close()
         return self._database.open(timeout_s)
+
+    def check_rights(self) -> None:
+        """See that the user may do what a run does; nothing is changed. Raises `AccessDenied`.
+
+        Only an Enterprise Edition has privileges. A server that does not show them is believed.
+        """
+        server = self._database.server
+        if server is None or server.edition != "enterprise" or not self._url.username:
+            return
+        from is_db_bootstrap.stores.neo4j.grants import SHOW, missing_statements
+
+        try:
+            with self._errors(), self._database.session() as session:
+                rows = self._database.rows(session, SHOW)
+        except BootstrapError:
+            return
+        name = self._database.name
+        statements = missing_statements(rows, self._url.username, name)
+        if statements:
+            raise AccessDenied(
+                self.name,
+                f"{self._url.username} may not do on {name} what a run does.",
+                subject=name,
+                hint=f"Let an administrator run: {' '.join(statements)}",
+            )
 
     # --- planning
 

@@ -95,6 +95,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
     from is_db_bootstrap.engine.store import Anchor, Lock, PresentLock, Progress
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -306,6 +307,23 @@ class PostgreSQLBootstrapper:
 
         return TeamRun(declared, str(self._url), self._timing.lock_timeout_s, self._path_schema)
 
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest privileges of a role; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.postgres.grants import Place, role_grants
+
+        folder = self._team.folder if self._team else self._blueprint.migrations
+        is_named = self._path_schema is not None
+        record = self._history.place
+        place = Place(
+            self._url.database,
+            self._schema,
+            is_named,
+            record.schema or self._schema,
+            record.table,
+            folder,
+        )
+        return role_grants(place, wish)
+
     # --- looking
 
     def ping(self, timeout_s: float) -> ServerInfo:
@@ -494,6 +512,24 @@ class PostgreSQLBootstrapper:
         )
         changes = (*schema, *baseline, *pending, *self._all_rows())
         return Plan(changes, notes=notes, begun=begun_before)
+
+    def check_rights(self) -> None:
+        """See that the role may do what pending revisions are sure to do. Nothing is changed.
+
+        Raises `AccessDenied` with the statements that let the role. A team's own environment may
+        use another role, so what its revisions need is not known.
+        """
+        reader = self.reader()
+        if reader is None or self._team or not self._due:
+            return
+        from is_db_bootstrap.stores.postgres.missing_rights import refuse_missing
+        from is_db_bootstrap.stores.postgres.sure_needs import sure_needs
+
+        record = self._history.read(reader)
+        pending = self._history.compare(record).pending
+        needs = sure_needs(self._chain.files, pending)
+        with errors(self.target, self._schema):
+            refuse_missing(reader, self._schema, self._history.table, needs)
 
     def with_statements(self, plan: Plan) -> Plan:
         """The plan with the SQL of each change, and what to look at first (`dangers`).

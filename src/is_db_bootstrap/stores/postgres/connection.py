@@ -101,6 +101,8 @@ _HELD_S = 60.0
 _missing_since: dict[tuple[str, str], float] = {}
 #: What PgBouncer says of a database that it does not list. The second is its answer where a user is
 #: forced (`auth_type = any`).
+#: A role that may log in, but not to this database.
+_NO_CONNECT = re.compile(r"permission denied for database", re.IGNORECASE)
 _UNLISTED = re.compile("no such database|bouncer config error", re.IGNORECASE)
 #: How libpq shows what a server said: a severity in the server's language, a colon and two blanks
 #: (`pqGetErrorNotice3` in fe-protocol3.c). What libpq says itself, such as that the server has
@@ -154,6 +156,11 @@ def _query(url: StoreUrl) -> dict[str, str]:
 def identifier(*names: str) -> str:
     """The quoted name, each part quoted and joined with dots."""
     return ".".join('"' + name.replace('"', '""') + '"' for name in names)
+
+
+def connect_statement(database: str, role: str) -> str:
+    """What lets a role log in to a database."""
+    return f"GRANT CONNECT ON DATABASE {identifier(database)} TO {identifier(role)};"
 
 
 def search_path(schema: str) -> str:
@@ -393,7 +400,7 @@ def refused(
             f"postgres: {url} is a connection pooler that does not list the database {database}.",
             hint=f"Let the pooler list {database}, or give the server's own address.",
         )
-    known = known_refusal(url, text)
+    known = _no_connect(url, database, text) or known_refusal(url, text)
     if known is not None:
         return _tls_fault(url, known, timeout_s) if isinstance(known, TlsFailed) else known
     told = text.rsplit("failed: ", 1)[-1]
@@ -409,6 +416,18 @@ def refused(
     if has_asked_for_password and _SERVER_SAID.search(str(exc)):
         return denied(url, text)
     return _held_by_pooler(url, database, text) or _unanswered(url, text, timeout_s)
+
+
+def _no_connect(url: StoreUrl, database: str, text: str) -> AccessDenied | None:
+    """The error of a role that may log in, but not to this database."""
+    if not _NO_CONNECT.search(text):
+        return None
+    return AccessDenied(
+        NAME,
+        f"{url} refused us: {text}.",
+        subject=database,
+        hint=f"Let an administrator run: {connect_statement(database, url.username)}",
+    )
 
 
 def _tls_fault(url: StoreUrl, known: TlsFailed, timeout_s: float) -> AccessDenied:

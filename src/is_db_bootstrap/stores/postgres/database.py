@@ -19,6 +19,11 @@ from is_db_bootstrap.stores.postgres.errors import (
     DatabaseUnlisted,
     errors,
 )
+from is_db_bootstrap.stores.postgres.grants import (
+    create_in_schema,
+    let_create_database,
+    own_schema_of,
+)
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -27,7 +32,8 @@ if TYPE_CHECKING:
 _RIGHTS = """
     SELECT current_user, has_database_privilege(current_database(), 'CREATE'),
            to_regnamespace(%(schema)s) IS NOT NULL,
-           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false),
+           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE')
+               AND has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false),
            current_database()
 """
 #: Whether the role may create databases, and its name.
@@ -137,7 +143,7 @@ class Database:
         return AccessDenied(
             NAME,
             f"Database {self._url.database} does not exist, and {user} may not create it.",
-            hint=f"Let an administrator run: {statement};",
+            hint=f"Let an administrator run: {statement}; or: {let_create_database(user)}",
             subject=self._url.database,
         )
 
@@ -150,20 +156,19 @@ class Database:
             row = reader.execute(_RIGHTS.encode(), {"schema": identifier(schema)}).fetchone()
         user, database_right, exists, schema_right, database = row or ("", True, True, True, "")
         if exists and not schema_right:
-            grant = f"GRANT CREATE, USAGE ON SCHEMA {identifier(schema)} TO {identifier(user)}"
+            grant = create_in_schema(schema, user)
             raise AccessDenied(
                 NAME,
                 f"{user} may not create tables in schema {schema}.",
                 subject=schema,
-                hint=f"Let an administrator run: {grant};",
+                hint=f"Let an administrator run: {grant}",
             )
         if not exists and not database_right:
-            statement = f"CREATE SCHEMA {identifier(schema)} AUTHORIZATION {identifier(user)}"
             raise AccessDenied(
                 NAME,
                 f"{user} may not create schemas in database {database}.",
                 subject=schema,
-                hint=f"Let an administrator run: {statement};",
+                hint=f"Let an administrator run: {own_schema_of(schema, user)}",
             )
         return [] if exists else [schema_change(schema)]
 

@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
+from is_db_bootstrap.stores.postgres.missing_privilege import missing_privilege
 from is_db_bootstrap.stores.postgres.refused_statement import where
 from is_db_bootstrap.stores.postgres.server_words import told
 from is_db_bootstrap.stores.tls_look import TlsFailed, certificate_missing
@@ -164,7 +165,7 @@ _REFUSALS = (
     ),
     (r"requires a valid client certificate", _certificate_missing),
     (r"no pg_hba\.conf entry.*no encryption", _unencrypted),
-    (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", denied),
+    (r"no pg_hba\.conf entry|pg_hba\.conf rejects", denied),
     (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", denied),
     (
         (
@@ -267,7 +268,7 @@ def translated(
     if state == INTERNAL_ERROR and _is_by_another(_primary(exc), change):
         return changed_meanwhile(about or target, _primary(exc))
     if state == INSUFFICIENT_PRIVILEGE:
-        hint = "Grant the privilege, or use a role that has it."
+        hint = missing_privilege(_primary(exc), target, about, is_look=change is None)
         return AccessDenied(
             NAME, f"{about}: {text} {code}.", subject=about, hint=hint, detail=detail
         )

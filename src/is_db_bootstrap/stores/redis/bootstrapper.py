@@ -35,6 +35,7 @@ from is_db_bootstrap.stores.redis.server import Server, check_address, open_serv
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
+    from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
@@ -86,6 +87,13 @@ class RedisBootstrapper:
         self._planned_on: bytes | None = None
         self.target = str(self._url)
         check_address(self._url)
+
+    def grants(self, wish: GrantWish) -> RoleGrants:
+        """The smallest rights of a user; see `grants.py`. No server is asked."""
+        from is_db_bootstrap.stores.redis.grants import role_grants
+
+        has_database = self._url.database not in {"", "0"}
+        return role_grants(self._blueprint, wish, has_database=has_database)
 
     # --- looking
 
@@ -310,14 +318,16 @@ class RedisBootstrapper:
         """Writes under a condition, in the way that this user is allowed."""
         if self._guarded is None:
             guarded = GuardedWrites(self._opened.node_of)
-            guarded.check({self._lock_key: redis_lock.COMMANDS, self._record_key: _RECORD_COMMANDS})
+            needed = {self._lock_key: redis_lock.COMMANDS, self._record_key: _RECORD_COMMANDS}
+            guarded.check(needed, self._errors)
             self._guarded = guarded
         return self._guarded
 
     def check_rights(self) -> None:
         """See that the user may do what is planned; nothing is changed. Raises `AccessDenied`."""
-        with self._errors("a probe key"):
-            probe.check_rights(self._commands, probe.new_key())
+        key = probe.new_key()
+        with self._errors(key):
+            probe.check_rights(self._commands, key)
         if self._is_pending:
             with self._errors(self._record_key):
                 _ = self._writes

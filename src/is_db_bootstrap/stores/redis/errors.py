@@ -7,6 +7,7 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote
 
 from redis import exceptions as raised
 
@@ -81,6 +82,11 @@ _REFUSED_IN_A_SCRIPT = re.compile(
 )
 #: How a server names the command that it refuses: "no permissions to run the 'eval' command".
 _REFUSED_COMMAND = re.compile(r"run the '([^']+)' command")
+#: What the keys of this tool begin with, and the user of an address.
+_OWN_KEYS = "is-db-bootstrap:"
+_USER = re.compile(r"//(?P<user>[^:@/]*)(?::[^@/]*)?@")
+#: The user of a connection that names none.
+DEFAULT_USER = "default"
 _TLS_HINT = (
     "Write rediss:// for a server with TLS and redis:// for one without; name its authority "
     "in REDIS_CA_FILE."
@@ -166,7 +172,7 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
             STORE,
             f"{target} denied access: {told} ({name or 'AUTH'}).",
             subject=subject,
-            hint=_missing_right(exc, name)
+            hint=_missing_right(exc, name, target, subject)
             + DENIED.get(
                 name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."
             ),
@@ -195,15 +201,31 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
     return None
 
 
-def _missing_right(exc: Exception, name: str) -> str:
-    """A sentence that names the right which is missing. Empty when the server does not tell."""
+def _missing_right(exc: Exception, name: str, target: str, subject: str) -> str:
+    """What right is missing, and what grants it. Empty when the server does not tell."""
     if name != "NOPERM":
         return ""
-    if found := _REFUSED_COMMAND.search(str(exc)):
-        return f"Missing is +{found[1]}. "
+    found = _REFUSED_COMMAND.search(str(exc))
+    if found:
+        return f"Missing is +{found[1]}. {_remedy(target, f'+{found[1]}')}"
     if is_forbidden_key(exc):
-        return "Missing is the right to this key. "
+        return f"Missing is the right to this key. {_remedy_of_key(target, subject)}"
     return ""
+
+
+def _remedy(target: str, rule: str) -> str:
+    """What an administrator runs, as a sentence with a space behind it."""
+    found = _USER.search(target)
+    user = unquote(found["user"]) if found else ""
+    return f"Let an administrator run: ACL SETUSER {user or DEFAULT_USER} {rule}. "
+
+
+def _remedy_of_key(target: str, key: str) -> str:
+    """The same for a key of ours. Empty for what is no key, such as several at once."""
+    if not key.startswith(_OWN_KEYS):
+        return ""
+    is_probe = key.startswith(f"{_OWN_KEYS}probe:")
+    return _remedy(target, f"~{_OWN_KEYS}probe:*" if is_probe else f"~{key}")
 
 
 def _of_connection(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:

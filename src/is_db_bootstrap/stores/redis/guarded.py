@@ -8,6 +8,7 @@ to one slot of a cluster.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import redis
@@ -38,6 +39,11 @@ Command = Sequence[str | bytes | int]
 Expected = Mapping[str, bytes | None]
 
 
+def _as_raised(_: str) -> AbstractContextManager[None]:
+    """Nothing is translated."""
+    return nullcontext()
+
+
 class GuardedWrites:
     """The way of one connection's user to write under a condition.
 
@@ -48,19 +54,26 @@ class GuardedWrites:
         self._node_of = node_of
         self._write: Callable[[Expected, Command], bool] = self._in_a_transaction
 
-    def check(self, needed: Mapping[str, Sequence[str]]) -> None:
+    def check(
+        self,
+        needed: Mapping[str, Sequence[str]],
+        about: Callable[[str], AbstractContextManager[None]] = _as_raised,
+    ) -> None:
         """Find the way that is allowed, and see that it may send the commands of each key.
 
         Changes nothing.
 
-        `needed` has the names of the commands of each key. Raises redis-py's `NoPermissionError`,
+        `needed` has the names of the commands of each key. `about` translates what is raised about
+        a key. Raises redis-py's `NoPermissionError`,
         or what the server answers, when neither way is allowed, or a command is not.
         """
         first_key = next(iter(needed))
-        has_transactions = check_transactions(self._node_of(first_key), first_key)
+        with about(first_key):
+            has_transactions = check_transactions(self._node_of(first_key), first_key)
         trial = check_in_a_transaction if has_transactions else check_in_a_script
         for key, names in needed.items():
-            trial(self._node_of(key), key, names)
+            with about(key):
+                trial(self._node_of(key), key, names)
         self._write = self._in_a_transaction if has_transactions else self._in_a_script
 
     def write(self, expected: Expected, command: Command) -> bool:

@@ -14,7 +14,7 @@ from typing import Any
 
 import redis
 
-from is_db_bootstrap.stores.redis.errors import as_text, is_forbidden
+from is_db_bootstrap.stores.redis.errors import as_text, is_forbidden, is_forbidden_key
 
 #: Options of a command with which the server does nothing. Without an entry: none are needed.
 _OPTIONS: Mapping[str, tuple[str, ...]] = {"SET": ("", "NX", "XX"), "PEXPIRE": ("no number",)}
@@ -58,7 +58,10 @@ def check_missing_key(client: Any, key: str, names: Iterable[str]) -> None:
 
 
 def check_transactions(node: Any, key: str) -> bool:
-    """Whether `WATCH`, `UNWATCH`, `MULTI` and `EXEC` are allowed, and the server has them."""
+    """Whether `WATCH`, `UNWATCH`, `MULTI` and `EXEC` are allowed, and the server has them.
+
+    Raises what the server refused the key itself with, which no other way may touch either.
+    """
     with node.pipeline() as pipeline:
         try:
             pipeline.watch(key)
@@ -66,8 +69,10 @@ def check_transactions(node: Any, key: str) -> bool:
             pipeline.watch(key)
             pipeline.immediate_execute_command("MULTI")
             pipeline.immediate_execute_command("EXEC")
-        except redis.ResponseError:
+        except redis.ResponseError as exc:
             _forget(pipeline)
+            if is_forbidden_key(exc):
+                raise
             return False
     return True
 

@@ -1,0 +1,516 @@
+"""Runs of roles that have just what `grants` prints, and one privilege less."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import uuid
+from contextlib import contextmanager
+from dataclasses import replace
+
+import neo4j
+import psycopg
+import pytest
+import redis
+
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.grant_list import GrantWish, Purpose
+from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.grants import missing_statements
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
+from team_project import TeamProject
+
+LOOKS = (Mode.WAIT, Mode.PLAN, Mode.VERIFY, Mode.STATUS)
+WORD = "a-word-of-tests"
+NOVEL = load_blueprint("novel_genesis")
+HELPDESK = load_blueprint("helpdesk")
+
+
+def wish(role, *purposes, **options):
+    return GrantWish(role, frozenset(purposes), **options)
+
+
+# --- PostgreSQL
+
+
+class Administrator:
+    """What a superuser does on one PostgreSQL, as psql would do it."""
+
+    def __init__(self, server):
+        self.server = server
+        self.databases, self.roles = [], []
+
+    def run(self, *statements, database="postgres"):
+        """Run what was printed, in the order in which it was printed."""
+        for statement in statements:
+            if found := re.fullmatch(r'\\connect "(.*)"', statement):
+                database = found[1]
+                continue
+            with psycopg.connect(f"{self.server.url}/{database}", autocommit=True) as session:
+                session.execute(statement)
+
+    def database(self):
+        """A database in which nobody may do anything."""
+        name = f"grants_{uuid.uuid4().hex[:10]}"
+        self.run(f'CREATE DATABASE "{name}"')
+        self.databases.append(name)
+        self.run(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+        self.run("REVOKE ALL ON SCHEMA public FROM PUBLIC", database=name)
+        return name
+
+    def role(self, name, statements, database):
+        """A role with what these statements give it. Returns its address."""
+        self.roles.append(name)
+        self.run(*statements)
+        self.run(f"ALTER ROLE \"{name}\" PASSWORD '{WORD}'")
+        url = StoreUrl.parse("postgres", f"{self.server.url}/{database}")
+        return replace(url, username=name, password=WORD)
+
+    def content(self, database):
+        """What there is in the database beside what the server has by itself."""
+        query = (
+            "SELECT nspname, relname FROM pg_class JOIN pg_namespace n ON n.oid = relnamespace "
+            "WHERE nspname !~ '^(pg_|information_schema)' UNION ALL "
+            "SELECT nspname, '' FROM pg_namespace UNION ALL SELECT extname, 'e' FROM pg_extension"
+        )
+        with psycopg.connect(f"{self.server.url}/{database}") as session:
+            return sorted(session.execute(query).fetchall())
+
+    def clean(self):
+        for name in self.databases:
+            self.run(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        for name in self.roles:
+            self.run(f'DROP OWNED BY "{name}"', f'DROP ROLE "{name}"')
+
+
+@contextmanager
+def administrator(server):
+    made = Administrator(server)
+    try:
+        yield made
+    finally:
+        made.clean()
+
+
+@pytest.fixture
+def admin(request, farm):
+    with administrator(farm.shared("postgres", getattr(request, "param", None))) as made:
+        yield made
+
+
+@pytest.fixture
+def migrated_database(migrated):
+    """The name of a database at the head of context_service, in which nobody may do anything."""
+    url = migrated("context_service")
+    database = url.rpartition("/")[2]
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute(f'REVOKE ALL ON DATABASE "{database}" FROM PUBLIC')
+        session.execute("REVOKE ALL ON SCHEMA public FROM PUBLIC")
+    return load_blueprint("context_service"), database
+
+
+def postgres_statements(blueprint, database, role, purpose, **options):
+    store = PostgreSQLBootstrapper(f"postgresql://nobody@nowhere/{database}", blueprint)
+    listed = store.grants(wish(role, purpose, **options))
+    return [grant.statement for grant in listed.grants]
+
+
+def run_postgres(url, blueprint, mode=Mode.APPLY):
+    return BootstrapOrchestrator([PostgreSQLBootstrapper(url, blueprint)]).run(mode)
+
+
+def name(word):
+    return f"{word}_{uuid.uuid4().hex[:8]}"
+
+
+@pytest.mark.parametrize(
+    ("admin", "blueprint"),
+    [
+        ("18", "agentic_projects"),
+        ("18", "context_service"),
+        ("18", "helpdesk"),
+        ("18", "mplp"),
+        ("18", "novel_genesis"),
+        ("15", "context_service"),
+        ("15", "mplp"),
+    ],
+    indirect=["admin"],
+)
+def test_roles_of_postgres_with_just_the_printed_privileges_do_all(admin, blueprint):
+    declared = load_blueprint(blueprint)
+    database = admin.database()
+    applier, verifier = name("applier"), name("verifier")
+    statements = postgres_statements(declared, database, applier, Purpose.APPLY)
+    url = admin.role(applier, statements, database)
+    assert run_postgres(url, declared, Mode.PLAN).ok
+    first = run_postgres(url, declared)
+    assert first.outcome is Outcome.CHANGED, first
+    assert not [note for note in first.stores[0].notes if "administrator" in note]
+    assert run_postgres(url, declared).outcome is Outcome.UNCHANGED
+    for mode in LOOKS:
+        assert run_postgres(url, declared, mode).ok, mode
+    statements = postgres_statements(declared, database, verifier, Purpose.VERIFY)
+    url = admin.role(verifier, statements, database)
+    for mode in LOOKS:
+        result = run_postgres(url, declared, mode)
+        assert result.ok, result
+        assert not [note for note in result.stores[0].notes if "administrator" in note]
+
+
+def needed_by(purpose):
+    """What `grants` lists for a database that nobody has granted anything on."""
+    declared = load_blueprint("context_service")
+    listed = postgres_statements(declared, "the-database", "the-role", purpose)
+    return [each for each in listed if not each.startswith(("CREATE ROLE", "\\connect"))]
+
+
+def of(statement, database, role):
+    """A statement of `needed_by` for another database and another role."""
+    return statement.replace("the-database", database).replace("the-role", role)
+
+
+@pytest.mark.parametrize("lacking", needed_by(Purpose.APPLY))
+def test_apply_on_postgres_without_one_of_the_privileges_names_it_and_changes_nothing(
+    admin, lacking
+):
+    declared = load_blueprint("context_service")
+    database, role = admin.database(), name("lacking")
+    lacking = of(lacking, database, role)
+    statements = postgres_statements(declared, database, role, Purpose.APPLY)
+    assert lacking in statements
+    url = admin.role(role, [each for each in statements if each != lacking], database)
+    before = admin.content(database)
+    result = run_postgres(url, declared)
+    if "is_db_bootstrap" in lacking:
+        assert (result.exit_code, result.outcome) == (0, Outcome.CHANGED), result
+        assert ("is_db_bootstrap", "") not in admin.content(database)
+        return
+    assert result.exit_code == 5, result
+    assert lacking in result.stores[0].error.hint
+    assert admin.content(database) == before
+
+
+@pytest.mark.parametrize("lacking", needed_by(Purpose.VERIFY))
+def test_verify_on_postgres_without_one_of_the_privileges_is_denied(
+    admin, migrated_database, lacking
+):
+    declared, database = migrated_database
+    role = name("lacking")
+    lacking = of(lacking, database, role)
+    statements = postgres_statements(declared, database, role, Purpose.VERIFY)
+    assert lacking in statements
+    url = admin.role(role, [each for each in statements if each != lacking], database)
+    result = run_postgres(url, declared, Mode.VERIFY)
+    assert result.exit_code == 5, result
+    assert lacking in result.stores[0].error.hint
+
+
+# --- Redis
+
+
+redis_versions = pytest.mark.parametrize("redis_url", ["6", "7"], indirect=True)
+
+
+def redis_statements(url, blueprint, role, purpose, version):
+    """What is pasted, and for Redis 6 also what it alone needs, without what only others take."""
+    listed = RedisBootstrapper(url, blueprint).grants(wish(role, purpose)).grants
+    is_old = version == 6
+    return [
+        grant.statement
+        for grant in listed
+        if (is_old or not grant.only_in) and not (is_old and "%R~" in grant.statement)
+    ]
+
+
+@contextmanager
+def redis_user(url, role, statements):
+    """A user with what these lines give. Yields the user's address, and an administrator."""
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        try:
+            for statement in statements:
+                client.execute_command(*shlex.split(statement))
+            client.execute_command("ACL", "SETUSER", role, f">{WORD}")
+            yield replace(StoreUrl.parse("redis", url), username=role, password=WORD), client
+        finally:
+            client.execute_command("ACL", "DELUSER", role)
+
+
+def redis_version(url):
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        return int(client.info("server")["redis_version"].partition(".")[0])
+
+
+def run_redis(url, blueprint, mode=Mode.APPLY, **options):
+    store = RedisBootstrapper(url, blueprint)
+    return BootstrapOrchestrator([store], **options).run(mode)
+
+
+@redis_versions
+@pytest.mark.parametrize("blueprint", ["helpdesk", "novel_genesis"])
+def test_users_of_redis_with_just_the_printed_rights_do_all(redis_url, blueprint):
+    declared, version = load_blueprint(blueprint), redis_version(redis_url)
+    statements = redis_statements(redis_url, declared, "applier", Purpose.APPLY, version)
+    with redis_user(redis_url, "applier", statements) as (url, client):
+        key = re.sub(r"\{\w+\}", "1", declared.keys[0].pattern)
+        client.set(key, "x", ex=5)
+        assert run_redis(url, declared, Mode.PLAN).ok
+        first = run_redis(url, declared)
+        assert first.outcome is Outcome.CHANGED, first
+        assert "not looked at" not in str(first.stores[0].notes)
+        assert run_redis(url, declared).outcome is Outcome.UNCHANGED
+        for mode in LOOKS:
+            assert run_redis(url, declared, mode).ok
+    statements = redis_statements(redis_url, declared, "verifier", Purpose.VERIFY, version)
+    with redis_user(redis_url, "verifier", statements) as (url, client):
+        client.flushdb()
+        client.set("stranger", "x")
+        assert run_redis(redis_url, declared).ok
+        for mode in LOOKS:
+            result = run_redis(url, declared, mode)
+            assert result.ok, result
+        strict = run_redis(url, declared, Mode.VERIFY, strict=True)
+        assert "was not looked at" not in str(strict)
+        assert run_redis(url, replace(declared, keys=declared.keys[1:])).exit_code == 5
+
+
+def redis_rules(purpose):
+    """Each single right that is pasted and whose lack is exit 5."""
+    listed = RedisBootstrapper("redis://nowhere", HELPDESK).grants(wish("r", purpose)).grants
+    needed = [grant for grant in listed if not (grant.without or grant.only_in)]
+    rules = [rule for grant in needed for rule in grant.statement.split()[3:]]
+    return [rule for rule in rules if rule != "on" and ":memory:" not in rule]
+
+
+@pytest.mark.parametrize("redis_url", ["7"], indirect=True)
+@pytest.mark.parametrize("lacking", redis_rules(Purpose.APPLY))
+def test_apply_on_redis_without_one_of_the_rights_names_it_and_changes_nothing(redis_url, lacking):
+    statements = redis_statements(redis_url, HELPDESK, "applier", Purpose.APPLY, 7)
+    fewer = [" ".join(w for w in each.split() if w != lacking) for each in statements]
+    with redis_user(redis_url, "applier", fewer) as (url, client):
+        result = run_redis(url, HELPDESK)
+        assert client.keys() == []
+    assert result.exit_code == 5, result
+    # A user without one of the first way is told of the other one, which takes fewer rights.
+    told = "+eval" if lacking in TRANSACTION_RIGHTS.split() else lacking
+    assert f"ACL SETUSER applier {told}" in result.stores[0].error.hint
+
+
+@pytest.mark.parametrize("redis_url", ["7"], indirect=True)
+@pytest.mark.parametrize("lacking", redis_rules(Purpose.VERIFY))
+def test_verify_on_redis_without_one_of_the_rights_is_denied(redis_url, lacking):
+    assert run_redis(redis_url, HELPDESK).ok
+    statements = redis_statements(redis_url, HELPDESK, "verifier", Purpose.VERIFY, 7)
+    fewer = [" ".join(w for w in each.split() if w != lacking) for each in statements]
+    with redis_user(redis_url, "verifier", fewer) as (url, _):
+        looks = [run_redis(url, HELPDESK, mode) for mode in (Mode.VERIFY, Mode.STATUS)]
+    denied = [result for result in looks if result.exit_code == 5]
+    assert denied, looks
+    told = lacking.replace("%R~", "~")
+    assert f"ACL SETUSER verifier {told}" in denied[0].stores[0].error.hint
+
+
+REVISION = '''
+"""{title}"""
+from alembic import op
+import sqlalchemy as sa
+
+revision = "{name}"
+down_revision = {before!r}
+
+
+def upgrade():
+    {body}
+
+
+def downgrade():
+    pass
+'''
+
+
+def chain(folder, *bodies):
+    """A blueprint of revisions with these bodies."""
+    folder.mkdir()
+    before = None
+    for number, body in enumerate(bodies, 1):
+        text = REVISION.format(title=f"step {number}", name=f"r{number}", before=before, body=body)
+        (folder / f"r{number}.py").write_text(text)
+        before = f"r{number}"
+    return Blueprint("chain", "for tests", migrations=folder)
+
+
+MADE = 'op.create_table("bill", sa.Column("id", sa.Integer, primary_key=True))'
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        'op.add_column("bill", sa.Column("note", sa.Text))',
+        'op.create_index("ix", table_name="bill", columns=["id"])',
+        'op.execute("ALTER TABLE bill ADD COLUMN note text")',
+        'op.execute(sa.text("alter table public.bill ADD COLUMN note text"))',
+    ],
+)
+def test_a_table_of_another_role_is_named_before_any_revision_runs(admin, tmp_path, change):
+    database, role = admin.database(), name("clerk")
+    before = chain(tmp_path / "before", MADE)
+    assert run_postgres(f"{admin.server.url}/{database}", before).ok
+    declared = chain(tmp_path / "after", MADE, 'op.execute("CREATE TABLE other (id int)")', change)
+    url = admin.role(role, postgres_statements(declared, database, role, Purpose.APPLY), database)
+    admin.run(f'GRANT SELECT ON alembic_version TO "{role}"', database=database)
+    content = admin.content(database)
+    result = run_postgres(url, declared)
+    assert result.exit_code == 5, result
+    hint = result.stores[0].error.hint
+    statements = hint.partition("run: ")[2]
+    assert f'ALTER TABLE "public"."bill" OWNER TO "{role}";' in statements
+    assert f'GRANT SELECT, INSERT, UPDATE, DELETE ON "public"."alembic_version" TO "{role}";' in (
+        statements
+    )
+    assert admin.content(database) == content
+    admin.run(statements, database=database)
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_a_table_that_may_not_be_altered_is_no_hindrance_behind_a_condition(admin, tmp_path):
+    """Nobody can tell by reading whether it is altered, so the run is not refused."""
+    database, role = admin.database(), name("clerk")
+    before = chain(tmp_path / "before", MADE)
+    assert run_postgres(f"{admin.server.url}/{database}", before).ok
+    body = 'if False:\n        op.execute("ALTER TABLE bill ADD COLUMN note text")'
+    declared = chain(tmp_path / "after", MADE, body)
+    url = admin.role(role, postgres_statements(declared, database, role, Purpose.APPLY), database)
+    admin.run(
+        f'GRANT SELECT, INSERT, UPDATE, DELETE ON alembic_version TO "{role}"', database=database
+    )
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_a_role_that_makes_the_database_itself_needs_two_privileges(admin):
+    declared, role = load_blueprint("mplp"), name("maker")
+    database = f"grants_{uuid.uuid4().hex[:10]}"
+    admin.databases.append(database)
+    statements = postgres_statements(declared, database, role, Purpose.APPLY, creates_database=True)
+    url = admin.role(role, statements, database)
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+    assert run_postgres(url, declared).outcome is Outcome.UNCHANGED
+    admin.run(f'ALTER ROLE "{role}" NOCREATEDB')
+    result = run_postgres(replace(url, database=f"{database}_2"), declared)
+    assert result.exit_code == 5
+    assert f'ALTER ROLE "{role}" CREATEDB;' in result.stores[0].error.hint
+
+
+@pytest.mark.parametrize("denied", ["postgres", "redis"])
+def test_a_privilege_that_is_missing_in_one_store_leaves_the_other_one_as_it_was(
+    admin, redis_url, denied
+):
+    database, role = admin.database(), name("both")
+    statements = postgres_statements(HELPDESK, database, role, Purpose.APPLY)
+    lines = redis_statements(redis_url, HELPDESK, "applier", Purpose.APPLY, 6)
+    if denied == "postgres":
+        statements = [each for each in statements if "CREATE ON SCHEMA" not in each]
+    else:
+        lines = [line for line in lines if "+watch" not in line]
+    url = admin.role(role, statements, database)
+    content = admin.content(database)
+    with redis_user(redis_url, "applier", lines) as (redis_address, client):
+        stores = [
+            PostgreSQLBootstrapper(url, HELPDESK),
+            RedisBootstrapper(redis_address, HELPDESK),
+        ]
+        result = BootstrapOrchestrator(stores).run()
+        assert client.keys() == []
+    assert result.exit_code == 5
+    assert [store.store for store in result.stores if store.error] == [denied]
+    assert admin.content(database) == content
+
+
+def test_a_role_of_a_teams_own_alembic_folder_does_all(admin, tmp_path, monkeypatch):
+    database = admin.database()
+    applier, verifier = name("applier"), name("verifier")
+    team = TeamProject(tmp_path, f"{admin.server.url}/{database}")
+    team.ini("recursive_version_locations = true")
+    team.revision("a1", None, "op.execute('CREATE TABLE account (id int)')", place="db/versions")
+    declared = load_blueprint(team.toml)
+
+    def run_team(url, mode=Mode.APPLY):
+        monkeypatch.setenv(
+            "SHOP_DATABASE", url.reveal().replace("postgresql:", "postgresql+psycopg:")
+        )
+        return run_postgres(url, declared, mode)
+
+    monkeypatch.setenv("SHOP_DATABASE", team.address)
+    statements = postgres_statements(declared, database, applier, Purpose.APPLY)
+    assert any("CREATE ON DATABASE" in each for each in statements)
+    url = admin.role(applier, statements, database)
+    assert run_team(url).outcome is Outcome.CHANGED
+    assert run_team(url).outcome is Outcome.UNCHANGED
+    statements = postgres_statements(declared, database, verifier, Purpose.VERIFY)
+    url = admin.role(verifier, statements, database)
+    for mode in LOOKS:
+        result = run_team(url, mode)
+        assert result.ok, result
+
+
+# --- Neo4j: roles are a part of the Enterprise Edition, which cannot be had here
+
+
+BOTH_NEO4J = pytest.mark.parametrize("neo4j_url", ["5.26", "2026.08"], indirect=True)
+
+
+@BOTH_NEO4J
+@pytest.mark.parametrize("purpose", Purpose)
+def test_each_statement_for_neo4j_is_one_that_the_server_can_read(neo4j_url, purpose):
+    """The Community Edition reads an administration command before it says that it has none."""
+    url = StoreUrl.parse("neo4j", neo4j_url)
+    statements = [
+        grant.statement
+        for database in ("", "/shop")
+        for grant in Neo4jBootstrapper(f"bolt://nowhere{database}", NOVEL)
+        .grants(wish("a-role", purpose))
+        .grants
+    ]
+    address = f"bolt://{url.hosts}"
+    with neo4j.GraphDatabase.driver(address, auth=(url.username, url.password)) as driver:
+        for statement in statements:
+            with pytest.raises(neo4j.exceptions.ClientError) as refused:
+                driver.execute_query(statement.rstrip(";"), database_="system")
+            assert "UnsupportedAdministrationCommand" in refused.value.code, refused.value
+
+
+#: Rows as the manual of 5.26 shows them for a role with what `grants` prints.
+HELD = {
+    "access": "ACCESS",
+    "index": "INDEX MANAGEMENT",
+    "constraint": "CONSTRAINT MANAGEMENT",
+    "token": "NAME MANAGEMENT",
+    "match": "MATCH {*}",
+    "write": "WRITE",
+}
+
+
+@pytest.mark.parametrize("lacking", ["", *HELD])
+def test_rows_of_an_enterprise_edition_show_what_is_missing(lacking):
+    rows = [
+        {"access": "GRANTED", "action": action, "graph": "shop"}
+        for action in HELD
+        if action != lacking
+    ]
+    rows.append({"access": "GRANTED", "action": lacking, "graph": "another"})
+    rows.append({"access": "DENIED", "action": lacking, "graph": "shop"})
+    missing = missing_statements(rows, "clerk", "shop")
+    assert len(missing) == bool(lacking)
+    for statement in missing:
+        assert statement.startswith(f"GRANT {HELD[lacking]} ON ")
+        assert statement.endswith(" TO `clerk`;")
+
+
+def test_an_administrator_of_neo4j_lacks_nothing():
+    actions = ("access", "database_actions", "graph_actions")
+    rows = [{"access": "GRANTED", "action": each, "graph": "*"} for each in actions]
+    assert missing_statements(rows, "clerk", "shop") == []
