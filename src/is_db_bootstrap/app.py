@@ -219,6 +219,7 @@ def over(
         retry_changes=options.retry_changes,
         blueprint_source=options.blueprint_source,
         is_default_blueprint=options.is_default_blueprint,
+        climbs=options.climbs,
     )
 
 

@@ -98,7 +98,7 @@ def deliver_result(
     write_log(options.termination_log, summary(result))
     _print_result(result, options, settings)
     if options.output != "text" or stdout_failure():
-        _print_failures(result)
+        print_failures(result)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
         write_log(options.termination_log, summary(replace(result, exit_code=code)))
@@ -133,7 +133,7 @@ def mask_of(urls: Iterable[StoreUrl]) -> Callable[[str], str]:
     return mask
 
 
-def _print_failures(result: BootstrapResult) -> None:
+def print_failures(result: BootstrapResult) -> None:
     """Print one line on stderr for each store that failed: object, cause, next step.
 
     The line is for a person, so it has the detail that the JSON document does not have.

@@ -13,6 +13,7 @@ from is_db_bootstrap.engine.track import LockPolicy, Track
 from is_db_bootstrap.errors import Interrupted
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import BootstrapResult, ChangeResult, Mode
+from is_db_bootstrap.rungs import RungResult
 
 #: Characters of a run's id, which stands in its result and in the owner of its locks.
 _ID_LENGTH = 12
@@ -31,6 +32,7 @@ class Rules:
     retry_changes: tuple[str, ...] = ()
     blueprint_source: str = ""
     is_default_blueprint: bool = False
+    climbs: bool = False
 
 
 class Stop(threading.Event):
@@ -53,6 +55,7 @@ class Emit(Protocol):
         result: BootstrapResult | None = None,
         left_s: float | None = None,
         planned: int = 0,
+        rung: RungResult | None = None,
     ) -> None:
         """Send one event. The arguments are the fields of `Event`."""
 

@@ -28,6 +28,7 @@ from is_db_bootstrap.results import (
     Proof,
     worst,
 )
+from is_db_bootstrap.rungs import RungResult
 
 _log = logging.getLogger(__name__)
 
@@ -43,7 +44,8 @@ class BootstrapOrchestrator:
     `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an earlier
     run has begun and not recorded, and that run again all the same. `blueprint_source` says who
     named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store whose
-    records name only other blueprints is a conflict. Observers receive events one at
+    records name only other blueprints is a conflict. With `climbs`, a wait looks at each rung of
+    the ladder, and not only whether a store is usable. Observers receive events one at
     a time, from any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one
     store.
     """
@@ -62,6 +64,7 @@ class BootstrapOrchestrator:
         retry_changes: Sequence[str] = (),
         blueprint_source: str = "",
         is_default_blueprint: bool = False,
+        climbs: bool = False,
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -79,6 +82,7 @@ class BootstrapOrchestrator:
             retry_changes=tuple(retry_changes),
             blueprint_source=blueprint_source,
             is_default_blueprint=is_default_blueprint,
+            climbs=climbs,
         )
         self._observers = tuple(observers)
         self._stop = Stop()
@@ -196,10 +200,11 @@ class BootstrapOrchestrator:
         result: BootstrapResult | None = None,
         left_s: float | None = None,
         planned: int = 0,
+        rung: RungResult | None = None,
     ) -> None:
         """Tell every observer. A failure of an observer is logged and does not end the run."""
         elapsed_s = time.monotonic() - self._began
-        event = Event(kind, phase, store, message, elapsed_s, change, result, left_s, planned)
+        event = Event(kind, phase, store, message, elapsed_s, change, result, left_s, planned, rung)
         with self._events:
             for observer in self._observers:
                 try:

@@ -14,6 +14,7 @@ _LEVELS = {
     "still-waiting": logging.WARNING,
     "cancelling": logging.WARNING,
     "phase": logging.DEBUG,
+    "rung": logging.DEBUG,
 }
 
 
@@ -40,6 +41,9 @@ def _event_text(event: Event) -> str:
     change = event.change
     if change is not None:
         text = f"{change.kind} {change.name} {change.outcome} in {change.duration_s:.2f} s"
+    elif event.rung is not None:
+        is_reached = {True: "reached", False: "not reached", None: "open"}[event.rung.ok]
+        text = f"{event.rung.rung.label} {is_reached} {event.rung.text}".strip()
     else:
         text = event.message or event.kind
         text = f"{event.phase} {text}" if event.phase else text

@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
@@ -254,7 +255,7 @@ def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
             NAME,
             f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.",
             hint="Upgrade the server.",
-        )
+        ).at(Rung.TARGET)
 
 
 def prepare(
@@ -349,7 +350,7 @@ def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
         "session there reaches other clients.",
         hint="Give the server's own address, or that of a pool in session mode. Nothing was set or "
         "changed.",
-    )
+    ).at(Rung.TARGET)
 
 
 def identity(session: psycopg.Connection[Any]) -> list[Any]:
@@ -404,7 +405,7 @@ def refused(
         # It does by now: another run has just created it.
         return StoreBusy(
             NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database."
-        )
+        ).at(Rung.TARGET)
     has_asked_for_password = exc.pgconn is not None and exc.pgconn.used_password
     if has_asked_for_password and _SERVER_SAID.search(str(exc)):
         return denied(url, text)
@@ -433,7 +434,7 @@ def _held_by_pooler(url: StoreUrl, database: str, text: str) -> StoreUnavailable
         hint=f"Let an administrator run: CREATE DATABASE {identifier(database)}; or give the "
         "server's own address.",
         subject=database,
-    )
+    ).at(Rung.TARGET)
 
 
 def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:

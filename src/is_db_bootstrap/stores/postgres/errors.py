@@ -20,6 +20,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.postgres.refused_statement import where
@@ -66,6 +67,8 @@ STEPS = frozenset({"revision", "downgrade", "baseline"})
 class DatabaseUnlisted(ConfigurationError):
     """A pooler answers, and its configuration has no such database."""
 
+    rung = Rung.TARGET
+
 
 class DatabaseMissing(Exception):
     """The server is usable and has no database of that name."""
@@ -91,6 +94,10 @@ def denied(url: StoreUrl, text: str) -> BootstrapError:
     )
 
 
+def _not_into_database(url: StoreUrl, text: str) -> BootstrapError:
+    return denied(url, text).at(Rung.TARGET)
+
+
 def ca_source(url: StoreUrl) -> str:
     """Where the file comes from that the server's certificate is checked with."""
     if tls_wish(url).last("sslrootcert"):
@@ -114,7 +121,7 @@ def _certificate_missing(url: StoreUrl, text: str) -> BootstrapError:
         NAME,
         f"{url} refused our certificate {url.certificate.cert_file}: {text}.",
         hint="The server's ssl_ca_file must have the authority that has signed it.",
-    )
+    ).at(Rung.TLS)
 
 
 def _unencrypted(url: StoreUrl, text: str) -> BootstrapError:
@@ -123,13 +130,13 @@ def _unencrypted(url: StoreUrl, text: str) -> BootstrapError:
         NAME,
         f"{url} refused us: {text}.",
         hint="Check pg_hba.conf. If the server wants TLS, set POSTGRES_CA_FILE.",
-    )
+    ).at(Rung.TLS)
 
 
 def _not_ready(url: StoreUrl, text: str) -> BootstrapError:
     return StoreUnavailable(
         NAME, f"{url} is not ready: {text}.", hint="Wait, or give a longer --timeout."
-    )
+    ).at(Rung.LOGIN)
 
 
 def _read_only(url: StoreUrl, text: str) -> BootstrapError:
@@ -137,7 +144,7 @@ def _read_only(url: StoreUrl, text: str) -> BootstrapError:
         NAME,
         f"No host of {url} can be written to: {text}.",
         hint="Give the address of the primary.",
-    )
+    ).at(Rung.WRITABLE)
 
 
 def _stranger(url: StoreUrl, text: str) -> BootstrapError:
@@ -164,7 +171,8 @@ _REFUSALS = (
     ),
     (r"requires a valid client certificate", _certificate_missing),
     (r"no pg_hba\.conf entry.*no encryption", _unencrypted),
-    (r"no pg_hba\.conf entry|pg_hba\.conf rejects|permission denied for database", denied),
+    (r"permission denied for database", _not_into_database),
+    (r"no pg_hba\.conf entry|pg_hba\.conf rejects", denied),
     (r"authentication failed|does not support password|(?-i:SASL|SCRAM)", denied),
     (
         (

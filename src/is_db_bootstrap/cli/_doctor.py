@@ -1,0 +1,51 @@
+"""From options to the printed page of `doctor`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from is_db_bootstrap import app
+from is_db_bootstrap.cli._endings import code_after_output, stdout_failure
+from is_db_bootstrap.cli._output import print_text, print_to_stderr
+from is_db_bootstrap.cli._run import (
+    abandon_unfinished_calls,
+    mask_of,
+    prepare_clients,
+    print_failures,
+    signals_end_run,
+)
+from is_db_bootstrap.cli._termination_log import log_refusals, write_log
+from is_db_bootstrap.machine import this_machine
+from is_db_bootstrap.render import progress, summary
+from is_db_bootstrap.render.doctor import doctor_document, doctor_page
+from is_db_bootstrap.results import Mode
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.cli._options import Options
+
+
+def run_doctor(options: Options) -> int:
+    """Look at every store, print the page, and return the exit code of the run."""
+    prepare_clients()
+    with log_refusals(options.termination_log):
+        blueprint = options.load_blueprint()
+        settings = options.load_settings(blueprint)
+        run_options = options.with_choice(options.run_options(climbs=True))
+        with progress(
+            print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
+        ) as observer:
+            engine = app.orchestrator(blueprint, settings, run_options, observers=[observer])
+            with signals_end_run(engine):
+                result = engine.run(Mode.DOCTOR)
+    abandon_unfinished_calls(engine)
+    write_log(options.termination_log, summary(result))
+    machine = this_machine(settings, engine.stores)
+    mask = mask_of(settings.stores.values())
+    if options.output == "json":
+        print_text(mask(doctor_document(result, machine)))
+    else:
+        print_text(mask(doctor_page(result, machine)))
+    if options.output != "text" or stdout_failure():
+        print_failures(result)
+    code_after_output(result.exit_code)
+    return result.exit_code
