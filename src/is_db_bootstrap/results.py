@@ -266,11 +266,6 @@ class Machine:
     variables: tuple[Fact, ...] = ()
     settings: tuple[Fact, ...] = ()
 
-    def to_dict(self) -> dict[str, Any]:
-        """The machine as JSON can hold it."""
-        document: dict[str, Any] = _json_value(self)
-        return document
-
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
@@ -372,6 +367,8 @@ class BootstrapResult:
     schema_version: int = SCHEMA_VERSION
     #: Who named the blueprint, such as `--blueprint`. Empty when a program made the run.
     blueprint_source: str = ""
+    #: Only what the command `doctor` reports.
+    machine: Machine | None = None
 
     @property
     def ok(self) -> bool:

@@ -22,7 +22,17 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: From the bottom up: a module imports modules of its own layer and of those below. The longest
 #: name that fits counts.
 LAYERS = [
-    {"errors", "names", "nearest", "results", "events", "sentences", "vector_results", "wording"},
+    {
+        "errors",
+        "names",
+        "nearest",
+        "results",
+        "rungs",
+        "events",
+        "sentences",
+        "vector_results",
+        "wording",
+    },
     {
         "settings",
         "files",
@@ -52,6 +62,7 @@ LAYERS = [
         "file_check",
         "fleet",
         "leftovers",
+        "machine",
         "migrate",
         "migrate_cypher",
         "revision",
@@ -177,6 +188,8 @@ ROLE_FILES = {
     "bootstrapper": "the story of one run",
     "existing": "what a running store holds, as a declaration",
     "selftest": "whether it does what was declared",
+    "ladder": "where it is, and what a ping has seen of each rung",
+    "diagnosis": "what a bug report needs to know of it",
 }
 
 
@@ -463,6 +476,7 @@ HELPS = [
     ["new"],
     ["revision"],
     ["selftest"],
+    ["doctor"],
     ["setup"],
     ["check"],
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
@@ -16,8 +17,8 @@ from is_db_bootstrap.cli._run import (
 )
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.machine import this_machine
-from is_db_bootstrap.render import progress, summary
-from is_db_bootstrap.render.doctor import doctor_document, doctor_page
+from is_db_bootstrap.render import document, progress, summary
+from is_db_bootstrap.render.doctor import doctor_page
 from is_db_bootstrap.results import Mode
 
 if TYPE_CHECKING:
@@ -37,14 +38,15 @@ def run_doctor(options: Options) -> int:
             engine = app.orchestrator(blueprint, settings, run_options, observers=[observer])
             with signals_end_run(engine):
                 result = engine.run(Mode.DOCTOR)
+        machine = this_machine(settings, engine.stores)
+        result = replace(result, machine=machine)
     abandon_unfinished_calls(engine)
     write_log(options.termination_log, summary(result))
-    machine = this_machine(settings, engine.stores)
     mask = mask_of(settings.stores.values())
     if options.output == "json":
-        print_text(mask(doctor_document(result, machine)))
+        print_text(mask(document(result)))
     else:
-        print_text(mask(doctor_page(result, machine)))
+        print_text(mask(doctor_page(result)))
     if options.output != "text" or stdout_failure():
         print_failures(result)
     code_after_output(result.exit_code)

@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.render.document import as_json
 from is_db_bootstrap.render.rungs import rung_text
 from is_db_bootstrap.wording import counted, visible
 
@@ -32,19 +31,17 @@ _GRANTED = {True: "yes", False: "no", None: "not seen"}
 _CLOCK_S = 5.0
 
 
-def doctor_page(result: BootstrapResult, machine: Machine) -> str:
+def doctor_page(result: BootstrapResult) -> str:
     """The whole page, with a line end behind each line."""
-    lines = [*_head(result), "", *_machine_lines(machine)]
+    machine = result.machine
+    lines = [*_head(result)]
+    if machine is not None:
+        lines += ["", *_machine_lines(machine)]
     for store in result.stores:
         lines += ["", *_store_lines(store)]
-    lines += ["", "## Settings in effect", ""]
-    lines += _facts(machine.settings)
+    if machine is not None:
+        lines += ["", "## Settings in effect", "", *_facts(machine.settings)]
     return "".join(f"{visible(line)}\n" for line in lines)
-
-
-def doctor_document(result: BootstrapResult, machine: Machine) -> str:
-    """The result of the run with the machine beside it, as one document."""
-    return as_json({**result.to_dict(), "machine": machine.to_dict()})
 
 
 def _head(result: BootstrapResult) -> Iterator[str]:
