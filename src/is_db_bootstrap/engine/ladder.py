@@ -65,6 +65,8 @@ class Climb:
             else:
                 self._track.server = self._track.store.ping(left_s)
         except (StoreError, ConfigurationError) as exc:
+            if self._run.halted.is_set():
+                raise  # the call was ended from outside, which says nothing of the store
             self._was_away = True
             cause = self._cause_of(exc)
             self._note_failure(cause)
