@@ -6,19 +6,16 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
-from is_db_bootstrap.cli._endings import code_after_output, stdout_failure
-from is_db_bootstrap.cli._output import print_text, print_to_stderr
+from is_db_bootstrap.cli._output import print_to_stderr
 from is_db_bootstrap.cli._run import (
     abandon_unfinished_calls,
-    mask_of,
+    deliver_result,
     prepare_clients,
-    print_failures,
     signals_end_run,
 )
-from is_db_bootstrap.cli._termination_log import log_refusals, write_log
+from is_db_bootstrap.cli._termination_log import log_refusals
 from is_db_bootstrap.machine import this_machine
-from is_db_bootstrap.render import document, progress, summary
-from is_db_bootstrap.render.doctor import doctor_page
+from is_db_bootstrap.render import progress
 from is_db_bootstrap.results import Mode
 
 if TYPE_CHECKING:
@@ -39,15 +36,5 @@ def run_doctor(options: Options) -> int:
             with signals_end_run(engine):
                 result = engine.run(Mode.DOCTOR)
         machine = this_machine(settings, engine.stores)
-        result = replace(result, machine=machine)
     abandon_unfinished_calls(engine)
-    write_log(options.termination_log, summary(result))
-    mask = mask_of(settings.stores.values())
-    if options.output == "json":
-        print_text(mask(document(result)))
-    else:
-        print_text(mask(doctor_page(result)))
-    if options.output != "text" or stdout_failure():
-        print_failures(result)
-    code_after_output(result.exit_code)
-    return result.exit_code
+    return deliver_result(replace(result, machine=machine), options, settings)

@@ -98,7 +98,7 @@ def deliver_result(
     write_log(options.termination_log, summary(result))
     _print_result(result, options, settings)
     if options.output != "text" or stdout_failure():
-        print_failures(result)
+        _print_failures(result)
     code = code_after_output(result.exit_code)
     if code != result.exit_code:
         write_log(options.termination_log, summary(replace(result, exit_code=code)))
@@ -116,6 +116,11 @@ def _print_result(result: BootstrapResult, options: Options, settings: Settings 
 
         mask = mask_of(settings.stores.values() if settings else ())
         print_text(plan_comment(result.to_dict(), mask))
+    elif result.machine is not None:
+        from is_db_bootstrap.render.doctor import doctor_page
+
+        mask = mask_of(settings.stores.values() if settings else ())
+        print_text(mask(doctor_page(result)))
     elif has_failed or not options.quiet:
         print_text(report(result, stdout_screen(), verbose=options.verbose))
 
@@ -133,7 +138,7 @@ def mask_of(urls: Iterable[StoreUrl]) -> Callable[[str], str]:
     return mask
 
 
-def print_failures(result: BootstrapResult) -> None:
+def _print_failures(result: BootstrapResult) -> None:
     """Print one line on stderr for each store that failed: object, cause, next step.
 
     The line is for a person, so it has the detail that the JSON document does not have.

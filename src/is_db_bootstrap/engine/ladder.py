@@ -214,7 +214,11 @@ def _refuse_closed(store: str, places: Sequence[Place], end: float) -> str:
         failures.append(failure)
     if not failures:
         return ""
-    hint = _NO_ANSWER if all("no answer" in failure for failure in failures) else _NOT_THERE
+    hint = (
+        _NO_ANSWER
+        if all("does not answer within" in failure for failure in failures)
+        else _NOT_THERE
+    )
     message = "; ".join(failures)
     raise StoreUnavailable(store, f"{message}.", hint=hint).at(Rung.PORT)
 
@@ -225,12 +229,12 @@ def _connection_failure(place: Place, end: float) -> str:
     try:
         _opened(place, limit_s).close()
     except ConnectionRefusedError:
-        return f"{place}{place.remark} refuses connections, so nothing listens there"
+        return f"{place}{place.remark} does not answer: it refuses connections, so nothing listens there"
     except TimeoutError:
-        return f"{place}{place.remark} gives no answer within {limit_s:.3g} s"
+        return f"{place}{place.remark} does not answer within {limit_s:.3g} s"
     except (OSError, UnicodeError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
-        return f"{place}{place.remark} cannot be reached ({reason})"
+        return f"{place}{place.remark} does not answer: {reason}"
     return ""
 
 
