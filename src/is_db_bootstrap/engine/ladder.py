@@ -229,7 +229,8 @@ def _connection_failure(place: Place, end: float) -> str:
     try:
         _opened(place, limit_s).close()
     except ConnectionRefusedError:
-        return f"{place}{place.remark} does not answer: it refuses connections, so nothing listens there"
+        refused = "it refuses connections, so nothing listens there"
+        return f"{place}{place.remark} does not answer: {refused}"
     except TimeoutError:
         return f"{place}{place.remark} does not answer within {limit_s:.3g} s"
     except (OSError, UnicodeError) as exc:
