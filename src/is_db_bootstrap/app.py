@@ -243,6 +243,7 @@ def over(
         accept_reset=options.accept_reset,
         declared_stores=blueprint.stores,
         is_one_of_many=options.is_one_of_many,
+        climbs=options.climbs,
     )
 
 

@@ -22,7 +22,7 @@ client in one place, and keeps the client's error as ``__cause__``.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, ClassVar, Self
 
 from is_db_bootstrap.sentences import drop_second_stop, encodable
 
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from is_db_bootstrap.results import Change, Drift, ErrorReport
+    from is_db_bootstrap.rungs import Rung
 
 
 #: The message of a drift whose change has not been applied yet.
@@ -49,6 +50,8 @@ class BootstrapError(Exception):
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
+    #: The rung of the ladder that the store does not reach. None where nobody has said it.
+    rung: Rung | None = None
 
     def __init__(self, message: str, *, hint: str = "", detail: str = "") -> None:
         message, hint, detail = (
@@ -58,6 +61,11 @@ class BootstrapError(Exception):
         self.message = message
         self.hint = hint
         self.detail = detail
+
+    def at(self, rung: Rung) -> Self:
+        """The same error, which says that the store does not reach this rung of the ladder."""
+        self.rung = rung
+        return self
 
     def report(self) -> ErrorReport:
         """The error as data, for a result."""

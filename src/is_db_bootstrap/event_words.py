@@ -11,6 +11,7 @@ _LEVELS = {
     "still-waiting": "warning",
     "cancelling": "warning",
     "phase": "debug",
+    "rung": "debug",
 }
 #: What an event says that has no message of its own.
 _WORDS = {"phase": "begins", "store-done": "done", "cancelling": "cancelling what still runs"}
@@ -30,6 +31,9 @@ def event_text(event: Event) -> str:
     change = event.change
     if change is not None:
         text = f"{change.kind} {change.name} {change.outcome} in {change.duration_s:.2f} s"
+    elif event.rung is not None:
+        is_reached = {True: "reached", False: "not reached", None: "open"}[event.rung.ok]
+        text = f"{event.rung.rung.label} {is_reached} {event.rung.text}".strip()
     else:
         text = event.message or _WORDS.get(event.kind, event.kind)
         text = f"{event.phase} {text}" if event.phase else text

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from is_db_bootstrap.results import BootstrapResult, ChangeResult
+    from is_db_bootstrap.rungs import RungResult
 
 
 class Phase(StrEnum):
@@ -21,6 +22,7 @@ class Phase(StrEnum):
     APPLY = "apply"
     VERIFY = "verify"
     STATUS = "status"
+    DOCTOR = "doctor"
     SELFTEST = "selftest"
 
 
@@ -29,9 +31,10 @@ class Event:
     """Something that happened.
 
     `kind` is one of `phase`, `waiting`, `still-waiting`, `store-done`, `change-started`,
-    `change-ran`, `change`, `failed`, `cancelling`, `finished`. A `change-ran` tells of a change
-    that ran in a transaction which is still open, so it may be taken back. A `change` tells what
-    became of it. A `waiting` is followed by another try. A `still-waiting`
+    `change-ran`, `change`, `rung`, `failed`, `cancelling`, `finished`. A `rung` tells what was seen
+    of one rung of the ladder, whenever that is new. A `change-ran` tells of a change that ran in a
+    transaction which is still open, so it may be taken back. A `change` tells what became of it. A
+    `waiting` is followed by another try. A `still-waiting`
     tells what a call waits for that has not come back. `store` is empty for the run as a whole.
     `elapsed_s` counts seconds since the run began. A `phase` has the seconds that it may take in
     `left_s`, which is None where it has no limit. The `store-done` of a plan has the number of
@@ -48,6 +51,7 @@ class Event:
     left_s: float | None = None
     planned: int = 0
     run_id: str = ""
+    rung: RungResult | None = None
 
 
 Observer = Callable[[Event], None]

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.rungs import RungResult
 
 if TYPE_CHECKING:
     from datetime import datetime
@@ -23,6 +24,8 @@ class Mode(StrEnum):
     VERIFY = "verify"
     WAIT = "wait"
     STATUS = "status"
+    #: A look at everything that a run would need, for a bug report.
+    DOCTOR = "doctor"
     #: A self-test. The engine does the same as for VERIFY, and the checks come afterwards.
     SELFTEST = "selftest"
 
@@ -247,6 +250,62 @@ class Status:
 
 
 @dataclass(frozen=True, slots=True)
+class Fact:
+    """Something that was seen of a store: what it is about, and what was seen."""
+
+    name: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """The machine and the program that a run had, without secrets.
+
+    `versions` are those of the client libraries. `variables` are what the environment says of
+    proxies. `settings` are the settings in effect, each with where it came from.
+    """
+
+    tool: str
+    python: str
+    system: str
+    versions: tuple[Fact, ...] = ()
+    variables: tuple[Fact, ...] = ()
+    settings: tuple[Fact, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Privilege:
+    """A privilege that a run needs.
+
+    `is_granted` is None when that could not be seen. `statement` grants it, in the store's
+    language, and is empty where there is no such statement.
+    """
+
+    name: str
+    is_granted: bool | None
+    statement: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnosis:
+    """What was seen of a store beside the ladder, without writing anything.
+
+    `clock_difference_s` is the server's clock minus the one of this machine, in seconds. It is None
+    where the server does not tell its time. `between` says what stands between this machine and the
+    server. `mismatches` says which versions do not fit. `remembered` says what the store remembers
+    of the stores that were converged with it. `unseen` says what could not be looked at, and why.
+    """
+
+    facts: tuple[Fact, ...] = ()
+    clock_difference_s: float | None = None
+    between: tuple[str, ...] = ()
+    mismatches: tuple[str, ...] = ()
+    privileges: tuple[Privilege, ...] = ()
+    remembered: tuple[str, ...] = ()
+    unseen: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ChangeResult:
     """A change and what became of the change. `duration_s` is seconds.
 
@@ -283,8 +342,13 @@ class StoreResult:
     target: str
     outcome: Outcome
     server: ServerInfo | None = None
-    #: Only in a run of mode `status`.
+    #: Only in a run of mode `status` or `doctor`.
     status: Status | None = None
+    #: Only in a run of mode `doctor`.
+    diagnosis: Diagnosis | None = None
+    #: The rungs of the ladder that were looked at, from the bottom up. A run of mode `wait` or
+    #: `doctor` looks at all of them. Other runs look at them when a store did not answer.
+    rungs: tuple[RungResult, ...] = ()
     duration_s: float = 0.0
     changes: tuple[ChangeResult, ...] = ()
     drifts: tuple[Drift, ...] = ()
@@ -309,6 +373,8 @@ class BootstrapResult:
     schema_version: int = SCHEMA_VERSION
     #: Who named the blueprint, such as `--blueprint`. Empty when a program made the run.
     blueprint_source: str = ""
+    #: Only what the command `doctor` reports.
+    machine: Machine | None = None
 
     @property
     def ok(self) -> bool:

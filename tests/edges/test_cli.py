@@ -264,6 +264,7 @@ def test_migrate_ini_prints_a_file(shell):
                 "apply",
                 "blueprints",
                 "check",
+                "doctor",
                 "grants",
                 "local",
                 "migrate",

@@ -43,6 +43,7 @@ CALLS = {
     ("blueprints",): (),
     ("blueprints", "show"): ("novel_genesis",),
     ("check",): BLUEPRINT,
+    ("doctor",): BLUEPRINT,
     ("grants",): BLUEPRINT,
     ("local", "down"): ("--data-dir", "none"),
     ("local", "reset"): None,  # test_local_stores.py, where there is something to remove

@@ -20,6 +20,7 @@ CALLS = {
     "verify": ("--timeout", "0.2"),
     "wait": ("--timeout", "0.2"),
     "status": ("--timeout", "0.2"),
+    "doctor": ("--timeout", "0.2"),
     "selftest": ("--timeout", "0.2"),
     "setup": ("--timeout", "0.2", "--yes"),
     "revision": ("--timeout", "0.2", "-m", "more"),

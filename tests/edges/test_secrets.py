@@ -278,7 +278,9 @@ READING = (
     ("plan", "-o", "markdown", "-v"),
     ("status", "-o", "json", *LOG),
     ("status", "-v"),
-    ("wait",),
+    ("wait", "-v"),
+    ("doctor", "-v", *LOG),
+    ("doctor", "-o", "json"),
     ("verify", "--strict", "-o", "json"),
     ("migrate", "current"),
     ("migrate", "check"),
@@ -317,7 +319,7 @@ WRITING = (
     ("migrate", "downgrade", "base", "--yes"),
     ("revision", "--empty", "-m", "more"),
 )
-FAILING = ("apply", "plan", "verify", "status", "wait", "selftest", "setup")
+FAILING = ("apply", "plan", "verify", "status", "wait", "doctor", "selftest", "setup")
 
 
 @pytest.fixture(scope="module")

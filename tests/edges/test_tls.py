@@ -94,7 +94,7 @@ def environment(store, url, certificates, *, ca="ours", client="client"):
 def waited(store, environ, folder):
     """`wait` for one store: exit code, everything that was said, and seconds."""
     begun = time.monotonic()
-    args = ("wait", "-b", "novel_genesis", "--only", store, "--timeout", TIMEOUT_S)
+    args = ("wait", "-b", "novel_genesis", "--only", store, "--timeout", TIMEOUT_S, "-v")
     code, out, err = run_here(args, folder, environ)
     return code, out + err, time.monotonic() - begun
 
@@ -229,6 +229,8 @@ def test_what_is_wrong_with_tls_ends_at_once_with_its_cause_and_the_next_step(
     words = " ".join(told.split())
     assert IN_ITS_OWN_WORDS.get((store, fault), cause) in words
     assert step.format(store.upper(), store.upper()) in words
+    assert f"{store}: TLS: no, " in words
+    assert f"{store}: login: " not in words
     assert seconds < QUICKLY_S
     assert_silent(told, certificates)
 

@@ -22,6 +22,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.results import Drift, LockHolder, Mode, Outcome, Status
+from is_db_bootstrap.rungs import RungResult
 from is_db_bootstrap.settings import SCHEMES, Settings, StoreUrl, Timing
 from is_db_bootstrap.settings.sources import plain_variables
 from is_db_bootstrap.stores.kinds import KINDS
@@ -368,6 +369,11 @@ def test_the_schema_has_the_fields_of_the_classes():
         "drift": Drift,
         "danger": results.Danger,
         "error": results.ErrorReport,
+        "rung": RungResult,
+        "fact": results.Fact,
+        "privilege": results.Privilege,
+        "diagnosis": results.Diagnosis,
+        "machine": results.Machine,
     }
     for name, kind in classes.items():
         assert set(SCHEMA["$defs"][name]["properties"]) == {f.name for f in fields(kind)} - {

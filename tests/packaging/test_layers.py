@@ -23,7 +23,7 @@ PACKAGE = SOURCE / "is_db_bootstrap"
 #: name that fits counts.
 LAYERS = [
     {"errors", "grant_list", "names", "nearest", "results", "events", "event_words", "sentences"}
-    | {"vector_results", "wording"},
+    | {"rungs", "vector_results", "wording"},
     {
         "settings",
         "files",
@@ -57,6 +57,7 @@ LAYERS = [
         "fleet",
         "grants",
         "leftovers",
+        "machine",
         "migrate",
         "migrate_cypher",
         "revision",
@@ -184,6 +185,8 @@ ROLE_FILES = {
     "existing": "what a running store holds, as a declaration",
     "grants": "the privileges that a role needs there",
     "selftest": "whether it does what was declared",
+    "ladder": "where it is, and what a ping has seen of each rung",
+    "diagnosis": "what a bug report needs to know of it",
 }
 
 
@@ -470,6 +473,7 @@ HELPS = [
     ["new"],
     ["revision"],
     ["selftest"],
+    ["doctor"],
     ["setup"],
     ["check"],
 ]

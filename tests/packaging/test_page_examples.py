@@ -113,6 +113,7 @@ PLACES = {
         "stores/test_team_revision.py::test_it_is_what_stock_alembic_writes",
         "stores/test_team_revision.py::test_it_is_what_stock_alembic_writes",
     ],
+    "docs/how-to/doctor.md": [f"{HERE}::test_the_lines_of_doctor_are_typed"] * 5,
     "docs/how-to/fleet.md": [FLEET, FLEET, f"{HERE}::test_tenants_of_a_table_are_piped"],
     "docs/how-to/from-running-stores.md": [
         f"{HERE}::test_the_lines_of_running_stores_are_typed",
@@ -379,6 +380,21 @@ def type_lines(reader, found, own):
 def set_password(server, role, word):
     with psycopg.connect(f"{server}/postgres", autocommit=True) as session:
         session.execute(f"ALTER ROLE {role} PASSWORD '{word}'")
+
+
+@ON_POSTGRES
+def test_the_lines_of_doctor_are_typed(reader, postgres_url):
+    one = reader(POSTGRES_URL=postgres_url)
+    page = "docs/how-to/doctor.md"
+    lines = [line for number in (0, 2, 3, 4) for line, _ in commands(block(page, number))]
+    for line in lines:
+        typed(one, line)
+    text = (one.folder / "report.md").read_text()
+    assert text.startswith("# is-db-bootstrap doctor")
+    assert "## postgres: ready" in text
+    shown = block(page, 1).text.splitlines()
+    said = re.sub("postgres: (name|port)[^:]*: (yes|no), ", "", " ".join(shown))
+    assert "refuses connections, so nothing listens there. Trying again." in said
 
 
 class TrialCertificates(Certificates):

@@ -124,6 +124,11 @@ def _print_result(result: BootstrapResult, options: Options, settings: Settings 
 
         mask = mask_of(settings.stores.values() if settings else ())
         print_text(plan_comment(result.to_dict(), mask))
+    elif result.machine is not None:
+        from is_db_bootstrap.render.doctor import doctor_page
+
+        mask = mask_of(settings.stores.values() if settings else ())
+        print_text(mask(doctor_page(result)))
     elif has_failed or not options.quiet:
         print_text(report(result, stdout_screen(), verbose=options.verbose))
 

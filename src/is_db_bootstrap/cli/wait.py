@@ -12,4 +12,4 @@ def command(options: Options) -> int:
     from is_db_bootstrap.cli._run import run_mode
     from is_db_bootstrap.results import Mode
 
-    return run_mode(options, Mode.WAIT, options.run_options())
+    return run_mode(options, Mode.WAIT, options.run_options(climbs=True))

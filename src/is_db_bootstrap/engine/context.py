@@ -14,6 +14,7 @@ from is_db_bootstrap.errors import Interrupted
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import BootstrapResult, ChangeResult, Mode
+from is_db_bootstrap.rungs import RungResult
 
 #: Characters of a run's id, which stands in its result and in the owner of its locks.
 _ID_LENGTH = 12
@@ -42,6 +43,7 @@ class Rules:
     declared_stores: tuple[StoreName, ...] = STORE_ORDER
     #: Whether this is one target of a fleet, whose addresses tell it from the others.
     is_one_of_many: bool = False
+    climbs: bool = False
 
 
 class Stop(threading.Event):
@@ -64,6 +66,7 @@ class Emit(Protocol):
         result: BootstrapResult | None = None,
         left_s: float | None = None,
         planned: int = 0,
+        rung: RungResult | None = None,
     ) -> None:
         """Send one event. The arguments are the fields of `Event`."""
 

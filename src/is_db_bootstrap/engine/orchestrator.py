@@ -28,6 +28,7 @@ from is_db_bootstrap.results import (
     Proof,
     worst,
 )
+from is_db_bootstrap.rungs import RungResult
 
 _log = logging.getLogger(__name__)
 
@@ -48,8 +49,9 @@ class BootstrapOrchestrator:
     lost since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all
     stores of the blueprint. With `is_one_of_many`, this is a target of a fleet, and its
     addresses tell it from the others. Each run has the id `run_id`, or without it a new one.
-    Observers receive events one at a time, from any thread. Raises `ConfigurationError` for no
-    bootstrapper, and for two of one store.
+    With `climbs`, a wait looks at each rung of the ladder, and not only whether a store is
+    usable. Observers receive events one at a time, from any thread. Raises `ConfigurationError`
+    for no bootstrapper, and for two of one store.
     """
 
     def __init__(
@@ -71,6 +73,7 @@ class BootstrapOrchestrator:
         accept_reset: Sequence[str] = (),
         declared_stores: Sequence[StoreName] = STORE_ORDER,
         is_one_of_many: bool = False,
+        climbs: bool = False,
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -93,6 +96,7 @@ class BootstrapOrchestrator:
             accept_reset=tuple(accept_reset),
             declared_stores=tuple(declared_stores),
             is_one_of_many=is_one_of_many,
+            climbs=climbs,
         )
         self._run_id = run_id
         self._observers = tuple(observers)
@@ -218,12 +222,13 @@ class BootstrapOrchestrator:
         result: BootstrapResult | None = None,
         left_s: float | None = None,
         planned: int = 0,
+        rung: RungResult | None = None,
     ) -> None:
         """Tell every observer. A failure of an observer is logged and does not end the run."""
         elapsed_s = time.monotonic() - self._began
         run_id = self._run_id
         event = Event(
-            kind, phase, store, message, elapsed_s, change, result, left_s, planned, run_id
+            kind, phase, store, message, elapsed_s, change, result, left_s, planned, run_id, rung
         )
         with self._events:
             for observer in self._observers:

@@ -13,6 +13,8 @@ from typing import TypeVar
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
+from is_db_bootstrap.engine.examination import examine_store, is_let_in
+from is_db_bootstrap.engine.ladder import Climb
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.remembering import Remembering
 from is_db_bootstrap.engine.retry import LEAST_CALL_S, until, while_busy, while_busy_change
@@ -83,8 +85,8 @@ class Phases:
         mode = self._run.mode
         self._allow_retries()
         all_ready = self._workers.run_phase(Phase.WAIT, self._wait_for_store)
-        if mode is Mode.STATUS:
-            self._report_ready()
+        if mode in {Mode.STATUS, Mode.DOCTOR}:
+            self._report_each()
             return
         if not all_ready or mode is Mode.WAIT:
             return
@@ -99,8 +101,12 @@ class Phases:
         self._verify_all()
         self._remember_all()
 
-    def _report_ready(self) -> None:
-        """Report the stores that answered, also when others did not."""
+    def _report_each(self) -> None:
+        """Look closer at each store that could be asked, also when others could not."""
+        if self._run.mode is Mode.DOCTOR:
+            entered = [track for track in self._run.tracks if is_let_in(track)]
+            self._workers.run_phase(Phase.DOCTOR, examine_store, entered)
+            return
         ready = [track for track in self._run.tracks if track.error is None]
         self._workers.run_phase(Phase.STATUS, self._report_status, ready)
         self._remembering.tell()
@@ -161,19 +167,18 @@ class Phases:
     # --- wait and plan
 
     def _wait_for_store(self, track: Track) -> None:
-        def ping(left_s: float) -> None:
-            track.server = track.store.ping(left_s)
+        climb = Climb(self._run, track)
 
         def say(error: StoreUnavailable) -> None:
             self._run.say_waiting(Phase.WAIT, track.store.name, error.message)
 
-        if self._run.mode is Mode.STATUS:
+        if self._run.mode in {Mode.STATUS, Mode.DOCTOR}:
             # There is one try only. The try gets the usual time, so that a slow machine does not
             # look like a dead store.
-            ping(max(self._retry.deadline_s, LEAST_CALL_S))
+            climb.try_once(max(self._retry.deadline_s, LEAST_CALL_S))
             return
         deadline = self._deadlines.of_waits
-        until(self._retry, deadline, ping, sleep=self._run.sleep, on_retry=say)
+        until(self._retry, deadline, climb.try_once, sleep=self._run.sleep, on_retry=say)
 
     def _plan_all(self) -> bool:
         """Plan every store. In plan mode, say also what would be sent. Whether this succeeded."""

@@ -12,7 +12,17 @@ if TYPE_CHECKING:
     from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.names import StoreName
-    from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
+    from is_db_bootstrap.results import (
+        Change,
+        Diagnosis,
+        Drift,
+        LockHolder,
+        Plan,
+        Proof,
+        ServerInfo,
+        Status,
+    )
+    from is_db_bootstrap.rungs import RungResult
 
 
 class DatabaseBootstrapper(Protocol):
@@ -275,6 +285,63 @@ class CanCheckRights(Protocol):
 
         This changes nothing. The engine asks once, in apply mode, before anything is created,
         locked or changed in any store.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a client connects to: a host and a port, or the path of a socket.
+
+    `limit_s` is how long one attempt to connect may take, in seconds. `remark` says whose place it
+    is when that is not the store itself, such as a proxy's.
+    """
+
+    host: str
+    port: int
+    limit_s: float
+    socket: str = ""
+    remark: str = ""
+
+    def __str__(self) -> str:
+        if self.socket:
+            return self.socket
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{host}:{self.port}"
+
+
+@runtime_checkable
+class CanClimb(Protocol):
+    """A store that tells where it is, and what its user may do there.
+
+    An error of its `ping` names the rung that was not reached (`BootstrapError.at`).
+    """
+
+    def places(self) -> Sequence[Place]:
+        """Where a client of this address connects to, any of which will do.
+
+        Empty when only the client knows. This asks nobody.
+        """
+
+    def rungs(self) -> Sequence[RungResult]:
+        """What a successful ping has seen of the rungs from TLS on, and whether a run could write.
+
+        The look at `Rung.SCHEMA` changes nothing. A rung that is left out was reached, and there is
+        nothing to say of it. Raises `AccessDenied`, with its rung, when the user may not create
+        what a blueprint declares.
+        """
+
+    def server_age_s(self) -> float | None:
+        """Seconds since the server of the last ping has started. None when it does not tell."""
+
+
+@runtime_checkable
+class CanDiagnose(Protocol):
+    """A store that can tell more of its server, and of what lies between, than a run needs."""
+
+    def diagnose(self) -> Diagnosis:
+        """Look at the server of the last ping. This only reads, and takes no lock.
+
+        What could not be seen stands in `unseen`.
         """
 
 

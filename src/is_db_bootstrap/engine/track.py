@@ -19,6 +19,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.results import (
     Change,
     ChangeResult,
+    Diagnosis,
     Drift,
     Mode,
     Nature,
@@ -28,10 +29,13 @@ from is_db_bootstrap.results import (
     Status,
     StoreResult,
 )
+from is_db_bootstrap.rungs import Rung, RungResult
 from is_db_bootstrap.settings.timing import BEATS, DEFAULT, LEAST_BEATS, Timing
 
 #: Kind and name of the change that writes what a store remembers.
 MEMORY = "memory"
+#: Modes in which a store that failed keeps no other store from being looked at.
+_LOOKS_AT_EACH = frozenset({Mode.STATUS, Mode.DOCTOR})
 #: The note of a run whose caller wanted no verify.
 UNVERIFIED = "Not verified, as asked."
 
@@ -200,6 +204,11 @@ class Track:
     #: The record that the store is to get. None when it has the right one.
     memory: Memory | None = None
     status: Status | None = None
+    diagnosis: Diagnosis | None = None
+    #: What was seen of each rung of the ladder.
+    rungs: dict[Rung, RungResult] = field(default_factory=dict)
+    #: What the observers have heard last of each rung.
+    told_rungs: dict[Rung, RungResult] = field(default_factory=dict)
     changes: list[ChangeResult] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
@@ -253,6 +262,8 @@ class Track:
             outcome=self._store_outcome(mode, failed=failed),
             server=self.server,
             status=self.status,
+            diagnosis=self.diagnosis,
+            rungs=tuple(self.rungs[rung] for rung in Rung if rung in self.rungs),
             duration_s=self.duration_s,
             changes=(*self.changes, *self._changes_not_made(mode)),
             drifts=tuple(self.drifts),
@@ -287,9 +298,9 @@ class Track:
             return _outcome_of(self.error)
         if self.changed:
             return Outcome.CHANGED
-        if failed and not self.verified and mode is not Mode.STATUS:
+        if failed and not self.verified and mode not in _LOOKS_AT_EACH:
             return Outcome.SKIPPED
-        if self.pending and mode in {Mode.PLAN, Mode.STATUS}:
+        if self.pending and mode in {Mode.PLAN, *_LOOKS_AT_EACH}:
             return Outcome.PLANNED
         if self._is_only_memory_due and mode is Mode.PLAN:
             return Outcome.PLANNED

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.render.rungs import rung_text
 from is_db_bootstrap.settings import DEFAULT_SOURCE
 from is_db_bootstrap.wording import visible
 
@@ -47,7 +48,7 @@ class Progress:
         if event.kind == "still-waiting":
             return True
         is_change = event.kind == "change" and event.change is not None
-        return self.verbose and is_change
+        return self.verbose and (is_change or event.rung is not None)
 
 
 def sentence(event: Event) -> str:
@@ -55,6 +56,8 @@ def sentence(event: Event) -> str:
     if event.change is not None:
         change = event.change
         return f"{change.kind} {change.name}: {change.outcome} in {change.duration_s:.2f} s"
+    if event.rung is not None:
+        return rung_text(event.rung)
     phase = event.phase.value if event.phase else ""
     sentences = {
         "waiting": f"{event.message} Trying again.",

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
@@ -70,6 +71,17 @@ def web_proxy(url: str) -> Proxy | None:
         address = f"{scheme or 'http'}://{netloc.rpartition('@')[2]}"
         return Proxy(variable, address, host, "no_proxy")
     return None
+
+
+def proxy_variables() -> Iterator[tuple[str, str]]:
+    """Each variable of this process about proxies, with its value and without passwords."""
+    kinds = ("grpc", "http", "https", "all", "no_grpc", "no")
+    names = [f"{kind}_proxy" for kind in kinds]
+    for name in (*names, *(name.upper() for name in names)):
+        value = os.environ.get(name, "")
+        if value:
+            scheme, mark, rest = value.rpartition("://")
+            yield name, f"{scheme}{mark}{rest.rpartition('@')[2]}"
 
 
 def _first_set(names: tuple[str, ...]) -> str:

@@ -38,6 +38,8 @@ class RunOptions:
     try_url: str = field(default="", repr=False)
     #: A self-test runs on the stores themselves, also where it could run in a place of its own.
     here: bool = False
+    #: A wait looks at each rung of the ladder, and not only whether a store is usable.
+    climbs: bool = False
     #: Who named the blueprint, for the report.
     blueprint_source: str = ""
     #: Nobody named the blueprint, so a store that carries another one is a conflict.

@@ -70,6 +70,7 @@ class Settings:
     of policies are compared with what revisions made. `warnings` are sentences on what is set and
     most likely not as it was meant, `details` on what is passed over by rule. `hints` say for a
     store without an address what may have been meant. `file` is the TOML file that was read.
+    `origins` say who has set what is no address, by the name of the setting.
     """
 
     stores: Mapping[StoreName, StoreUrl]
@@ -85,6 +86,7 @@ class Settings:
     details: tuple[str, ...] = ()
     hints: Mapping[StoreName, str] = field(default_factory=dict)
     file: Path | None = None
+    origins: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def named_schema(self) -> str | None:
@@ -142,6 +144,7 @@ class Settings:
             details=tuple(_details(sources, stores)),
             hints={name: _likely_meant(name, every) for name in KINDS},
             file=sources.table.path,
+            origins=dict(_origins(blueprint, sources, given)),
         )
 
     def identity(self, store: StoreName) -> Identity:
@@ -416,6 +419,30 @@ def _find_values(blueprint: Blueprint, sources: Sources) -> dict[str, Value]:
         default = of_file.get(setting.name, setting.default)
         found[setting.name] = sources.variables.get(setting.name, default)
     return found
+
+
+def _origins(
+    blueprint: Blueprint, sources: Sources, flags: Mapping[str, Any]
+) -> Iterator[tuple[str, str]]:
+    """Who has set each time, each setting of the blueprint, and the schema."""
+    section, filed = sources.table.section("timing"), sources.table.name
+    for each in fields(Timing):
+        variable = timing_variable(each.name)
+        if each.name in flags:
+            yield each.name, f"--{each.name.removesuffix('_s').replace('_', '-')}"
+        elif variable in sources.variables:
+            yield each.name, variable
+        elif each.name in section:
+            yield each.name, filed
+    for setting in blueprint.settings:
+        if setting.name in sources.variables:
+            yield setting.name, "the environment"
+        elif setting.name in sources.table.section("settings"):
+            yield setting.name, filed
+    for kind in KINDS.values():
+        if kind.has_schemas and _find_schema(sources):
+            is_variable = bool(sources.variables.get(kind.schema_variable))
+            yield "schema", kind.schema_variable if is_variable else filed
 
 
 def _find_timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, NamedTuple
 
 from is_db_bootstrap.errors import AccessDenied, BootstrapError
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings.tls_files import ClientCertificate, expired_on
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -48,6 +49,8 @@ _NO_TLS = frozenset({"WRONG_VERSION_NUMBER", "RECORD_LAYER_FAILURE", "HTTP_REQUE
 
 class TlsFailed(AccessDenied):
     """A client library has given up on TLS. Nobody has looked yet for the cause."""
+
+    rung = Rung.TLS
 
 
 class Fault(NamedTuple):
@@ -94,7 +97,8 @@ def refuse_tls_fault(
 
 def told(url: StoreUrl, fault: Fault) -> AccessDenied:
     """The error for a fault of the TLS to `url`."""
-    return AccessDenied(url.store, f"TLS to {url} failed: {fault.cause}.", hint=fault.hint)
+    error = AccessDenied(url.store, f"TLS to {url} failed: {fault.cause}.", hint=fault.hint)
+    return error.at(Rung.TLS)
 
 
 def found_fault(

@@ -27,7 +27,7 @@ from is_db_bootstrap.results import (
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.milvus import abilities, compare
+from is_db_bootstrap.stores.milvus import abilities, compare, ladder
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY, Changes
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.dangers import dangers_of
@@ -40,7 +40,10 @@ from is_db_bootstrap.stores.milvus.server import Server
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
     from is_db_bootstrap.engine.memory import Memory, Recall
+    from is_db_bootstrap.engine.store import Place
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
+    from is_db_bootstrap.results import Diagnosis
+    from is_db_bootstrap.rungs import RungResult
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
@@ -102,6 +105,28 @@ class MilvusBootstrapper:
         self._memory.forget()
         self._errors.cancelled.clear()
         return self._server.open(timeout_s)
+
+    def places(self) -> Sequence[Place]:
+        """Where gRPC connects to."""
+        return ladder.places_of(self._url, self._timing.connect_timeout_s)
+
+    def rungs(self) -> Sequence[RungResult]:
+        """What the last ping has seen. What Milvus does not tell is said, and fails nothing."""
+        from is_db_bootstrap.stores.milvus.diagnosis import privilege_of
+
+        with self._errors():
+            return ladder.rungs_of(self._url, privilege_of(self._url, self._server))
+
+    def server_age_s(self) -> float | None:
+        """None, because Milvus does not tell when it was started."""
+        return None
+
+    def diagnose(self) -> Diagnosis:
+        """What the server of the last ping tells, for `doctor`."""
+        from is_db_bootstrap.stores.milvus.diagnosis import diagnosis
+
+        with self._errors():
+            return diagnosis(self._url, self._server)
 
     def plan(self) -> Plan:
         """What is missing of each collection, in order.

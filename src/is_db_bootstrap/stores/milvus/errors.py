@@ -25,6 +25,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores.milvus.grants import refused_privilege, refused_user
 from is_db_bootstrap.stores.tls_look import TlsFailed
 
@@ -171,7 +172,8 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
     ):
         is_known = status is grpc.StatusCode.PERMISSION_DENIED or _says(exc, "permission den")
         hint = _PRIVILEGES if is_known else _CREDENTIALS
-        return AccessDenied(STORE, f"{target} denied access: {told}.", hint=hint)
+        denied = AccessDenied(STORE, f"{target} denied access: {told}.", hint=hint)
+        return denied.at(Rung.SCHEMA if is_known else Rung.LOGIN)
     if (
         _code(exc) == DATABASE_NOT_FOUND
         or _says(exc, *_NO_DATABASE)
@@ -181,7 +183,7 @@ def _of_access(exc: Exception, told: str, target: str, client: str) -> Bootstrap
             f"milvus: {target} has no such database: {told}.",
             hint="Create it (MilvusClient.create_database), or leave the name out for the default "
             "one.",
-        )
+        ).at(Rung.TARGET)
     if status is grpc.StatusCode.UNIMPLEMENTED:
         return _unimplemented(told, target, client)
     if status is not grpc.StatusCode.DEADLINE_EXCEEDED and _says(exc, *_HTTP):
@@ -203,7 +205,7 @@ def _unimplemented(told: str, target: str, client: str) -> BootstrapError:
         STORE,
         f"{target} does not know a call of this client ({client}): {told}.",
         hint="Install the pymilvus of the server's version, or upgrade the server.",
-    )
+    ).at(Rung.TARGET)
 
 
 def _of_state(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
@@ -218,28 +220,28 @@ def _of_state(exc: Exception, told: str, target: str, subject: str) -> Bootstrap
             f"{target} limits the rate of such calls: {told}.",
             subject=subject,
             hint="Wait, or raise quotaAndLimits.ddl in milvus.yaml.",
-        )
+        ).at(Rung.WRITABLE)
     if code in {RESOURCE_GROUP_SHORT, REPLICA_SHORT} or _says(exc, *_SHORT_OF_NODES):
         return StoreBusy(
             STORE,
             f"{target} has no query node ready yet: {told}.",
             subject=subject,
             hint="Query nodes register up to a minute after the proxy; see that one runs.",
-        )
+        ).at(Rung.TARGET)
     if code == QUOTA_EXCEEDED:
         return StoreUnavailable(
             STORE,
             f"{target} refuses changes: {told}.",
             subject=subject,
             hint="Its quota of memory or disk is used up; see quotaAndLimits in milvus.yaml.",
-        )
+        ).at(Rung.WRITABLE)
     if (code == UNAVAILABLE and status is None) or _says(exc, *_NOT_READY):
         return StoreUnavailable(
             STORE,
             f"{target} is not ready yet: {told}.",
             subject=subject,
             hint="Its proxy answers before its coordinators do; wait, or give a longer --timeout.",
-        )
+        ).at(Rung.LOGIN)
     if isinstance(exc, grpc.RpcError) or status is not None or code == grpc.StatusCode.UNAVAILABLE:
         return StoreUnavailable(
             STORE,

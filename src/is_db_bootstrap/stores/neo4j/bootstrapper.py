@@ -27,7 +27,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
-from is_db_bootstrap.stores.neo4j import callbacks, compare, cypher_file
+from is_db_bootstrap.stores.neo4j import callbacks, compare, cypher_file, ladder
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.callbacks import CallbackRun, Callbacks
@@ -52,6 +52,7 @@ from is_db_bootstrap.stores.neo4j.memory_node import MemoryNodes, is_any_there
 from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA, OwnSchema
 from is_db_bootstrap.stores.neo4j.planned_statements import shown_statements
 from is_db_bootstrap.stores.neo4j.precondition import Precondition
+from is_db_bootstrap.stores.neo4j.privileges import Privileges, privileges_of
 from is_db_bootstrap.stores.neo4j.recording import Recorder
 from is_db_bootstrap.stores.neo4j.schema_forecast import Forecast, declared, forecast
 from is_db_bootstrap.stores.neo4j.seed import Seed
@@ -61,8 +62,10 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.memory import Memory, Recall
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, Place, PresentLock
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
+    from is_db_bootstrap.results import Diagnosis
+    from is_db_bootstrap.rungs import RungResult
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
 
@@ -183,6 +186,42 @@ class Neo4jBootstrapper:
                 subject=name,
                 hint=f"Let an administrator run: {' '.join(statements)}",
             )
+
+    def places(self) -> Sequence[Place]:
+        """Where the driver asks first."""
+        return ladder.places_of(self._url, self._timing.connect_timeout_s)
+
+    def rungs(self) -> Sequence[RungResult]:
+        """What the last ping has seen, and whether the user may change the schema.
+
+        What the server does not tell of privileges is never taken for a lack of them.
+        """
+        return ladder.rungs_of(self._url, self._database.name, self._privileges())
+
+    def server_age_s(self) -> float | None:
+        """None, because Neo4j does not tell when it was started."""
+        return None
+
+    def diagnose(self) -> Diagnosis:
+        """What the server of the last ping tells, for `doctor`."""
+        from is_db_bootstrap.stores.neo4j.diagnosis import diagnosis
+
+        server = self._database.server or self._database.open(self._timing.connect_timeout_s)
+        with self._errors():
+            return diagnosis(
+                self._url,
+                server,
+                self._privileges(),
+                self._database.ask_once,
+                self._database.protocol,
+            )
+
+    def _privileges(self) -> Privileges:
+        server = self._database.server
+        edition = str(server.edition) if server else ""
+        ask = partial(self._database.ask_once, database="system")
+        with self._errors():
+            return privileges_of(edition, self._database.name, ask)
 
     # --- planning
 

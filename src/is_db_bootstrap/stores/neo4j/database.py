@@ -14,6 +14,7 @@ from neo4j import exceptions as raised
 
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import ServerInfo
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
 from is_db_bootstrap.stores.neo4j import waiting
@@ -184,7 +185,7 @@ class Database:
                 f"{self._target} is Neo4j {version or 'of unknown version'}; "
                 f"{OLDEST_MAJOR} or newer is needed.",
                 hint="Upgrade the server.",
-            )
+            ).at(Rung.TARGET)
         return ServerInfo(version, edition)
 
     def _check_database(self, driver: neo4j.Driver, timeout_s: float) -> None:
@@ -206,7 +207,7 @@ class Database:
                     STORE,
                     f"Database {row['name']} at {self._target} is {row['currentStatus']}{told}.",
                     hint="Wait for it, start it (START DATABASE), or see its log.",
-                )
+                ).at(Rung.TARGET)
         writers = [r for r in mine or rows if r["writer"] and r["access"] == "read-write"]
         if rows and not writers:
             raise StoreUnavailable(
@@ -215,7 +216,7 @@ class Database:
                 "or it is read-only.",
                 hint="Write neo4j:// instead of bolt:// to be led to the writer; "
                 "bolt:// only when one server is reachable.",
-            )
+            ).at(Rung.WRITABLE)
 
     @property
     def driver(self) -> neo4j.Driver:
@@ -225,6 +226,16 @@ class Database:
         if self._opened is None:
             raise StoreUnavailable(STORE, "The store was closed meanwhile.")
         return self._opened
+
+    def ask_once(self, text: str, database: str | None = None) -> list[dict[str, Any]]:
+        """One query to a database of this server, or to ours when that is None."""
+        return self._ask(self.driver, text, self._connect_timeout_s, database)
+
+    @property
+    def protocol(self) -> str:
+        """The version of Bolt that the driver and the server have agreed on."""
+        major, minor = self.driver.get_server_info().protocol_version
+        return f"{major}.{minor}"
 
     @contextmanager
     def session(self) -> Iterator[neo4j.Session]:

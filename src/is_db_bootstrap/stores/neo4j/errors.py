@@ -19,6 +19,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores.neo4j.kind import STORE
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
 from is_db_bootstrap.stores.tls_look import TlsFailed
@@ -154,7 +155,7 @@ def translated(
             f"{target} could not answer a query yet: {told(exc)[0]}.",
             subject=subject,
             hint="It may be starting.",
-        )
+        ).at(Rung.TARGET)
     known = (
         _of_server(exc, target, place, subject)
         if isinstance(exc, raised.Neo4jError)
@@ -197,7 +198,8 @@ def _of_server(
             "Create it (Enterprise: CREATE DATABASE), or leave it out of the address to use "
             "the default one."
         )
-        return StoreConflict(STORE, f"{target} has no such database: {line}.", hint=hint)
+        error = StoreConflict(STORE, f"{target} has no such database: {line}.", hint=hint)
+        return error.at(Rung.TARGET)
     return _unavailable(name, f"{line} ({short})", target, place, subject, detail=detail)
 
 
@@ -209,7 +211,8 @@ def _denied(name: str, told: str, target: str, subject: str, detail: str) -> Acc
         "Grant the user what the message names; schema changes need CREATE/DROP INDEX and "
         "CONSTRAINT.",
     )
-    return AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject, detail=detail)
+    error = AccessDenied(STORE, f"{target}: {told}.", hint=hint, subject=subject, detail=detail)
+    return error.at(Rung.LOGIN if name in _HINTS else Rung.SCHEMA)
 
 
 def _unavailable(
@@ -222,7 +225,7 @@ def _unavailable(
     if name in {NOT_A_LEADER, READ_ONLY}:
         return StoreUnavailable(
             STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE
-        )
+        ).at(Rung.WRITABLE)
     if name in TERMINATED:
         return StoreUnavailable(
             STORE, f"The statement was ended on the server: {told}.", subject=subject
@@ -232,7 +235,7 @@ def _unavailable(
             STORE,
             f"The database at {target} is not available yet: {told}.",
             hint="Wait, or see its log.",
-        )
+        ).at(Rung.TARGET)
     if name == ASK_AGAIN or (name.startswith("TransientError.") and name not in OUT_OF_MEMORY):
         return StoreBusy(
             STORE,
@@ -263,7 +266,7 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
             STORE,
             f"{target} gave no way to a writer: {told}.",
             hint="Write bolt:// when exactly one server is reachable, as through a port-forward.",
-        )
+        ).at(Rung.TARGET)
     if is_silent(exc):
         return StoreUnavailable(
             STORE,

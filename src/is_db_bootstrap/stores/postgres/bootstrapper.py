@@ -45,10 +45,12 @@ from is_db_bootstrap.results import (
     ServerInfo,
     Status,
 )
+from is_db_bootstrap.rungs import Rung, RungResult
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import (
     elsewhere,
+    ladder,
     lineage_table,
     memory_table,
     own_schema,
@@ -94,8 +96,9 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Anchor, Lock, PresentLock, Progress
+    from is_db_bootstrap.engine.store import Anchor, Lock, Place, PresentLock, Progress
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
+    from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -183,6 +186,8 @@ class PostgreSQLBootstrapper:
         self._ignored = elsewhere.IgnoredTables(ignored_version_tables, KIND.ignored_variable)
         self._session_roles = SessionRoles(self._url, schema, self._timing)
         self._session: psycopg.Connection[Any] | None = None
+        #: Seconds from the start of the server to the last ping. None before the first one.
+        self._server_age_s: float | None = None
         self._changing_in: int | None = None
         #: The lock of this run, once it was taken.
         self._held_lock: postgres_lock.AdvisoryLock | None = None
@@ -348,6 +353,7 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             row = connection.execute(_LOOK.encode()).fetchone()
         version, standby, read_only, age_s = row or ("", False, "off", 0.0)
+        self._server_age_s = age_s
         if standby or read_only == "on":
             what = "a standby" if standby else "read-only (default_transaction_read_only)"
             way_out = "Give the address of the primary; a fail-over may be going on."
@@ -356,10 +362,47 @@ class PostgreSQLBootstrapper:
                 way_out += " (ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only)."
             raise StoreUnavailable(
                 self.name, f"{self.target} is {what} and cannot be written to.", hint=way_out
-            )
+            ).at(Rung.WRITABLE)
         if age_s < YOUNG_S:
             connect(self._url, limit_s, database=connection.info.dbname).close()
         return ServerInfo(str(version).split()[0])
+
+    def places(self) -> Sequence[Place]:
+        """Where libpq connects to. Empty where it reads that in its environment or in a file."""
+        return ladder.places_of(self._url, self._timing.connect_timeout_s)
+
+    def rungs(self) -> Sequence[RungResult]:
+        """What the last ping has seen, and whether the role may create what is declared.
+
+        Raises `AccessDenied` when the role may create neither the schema nor tables in it, or not
+        the missing database.
+        """
+        session, is_missing = self._seen_session()
+        if is_missing:
+            self._database.refuse_no_right_to_create()
+            text = f"may create the database {self._url.database}"
+        else:
+            is_new = self._database.checked_schema(session, self._schema)
+            text = f"may create {'schema' if is_new else 'tables in schema'} {self._schema}"
+        return ladder.rungs_of(session, self._url, text, is_missing=is_missing)
+
+    def server_age_s(self) -> float | None:
+        """Seconds between the start of the server and the last ping."""
+        return self._server_age_s
+
+    def diagnose(self) -> Diagnosis:
+        """What the server of the last ping tells, for `doctor`."""
+        from is_db_bootstrap.stores.postgres.diagnosis import diagnosis
+
+        session, is_missing = self._seen_session()
+        return diagnosis(session, self._url, self._schema, is_missing=is_missing)
+
+    def _seen_session(self) -> tuple[psycopg.Connection[Any], bool]:
+        """A session that looks, and whether it is in the database `postgres` instead of ours."""
+        try:
+            return self._reader(), False
+        except DatabaseMissing:
+            return self._database.maintenance(), True
 
     def _connected(
         self,

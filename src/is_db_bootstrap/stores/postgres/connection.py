@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     StoreUnavailable,
 )
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
@@ -261,7 +262,7 @@ def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
             NAME,
             f"{url} is PostgreSQL {number // 10000}; {OLDEST // 10000} or newer is needed.",
             hint="Upgrade the server.",
-        )
+        ).at(Rung.TARGET)
 
 
 def prepare(
@@ -356,7 +357,7 @@ def shared_sessions(url: StoreUrl, mode: pooler.Mode) -> ConfigurationError:
         "session there reaches other clients.",
         hint="Give the server's own address, or that of a pool in session mode. Nothing was set or "
         "changed.",
-    )
+    ).at(Rung.TARGET)
 
 
 def identity(session: psycopg.Connection[Any]) -> list[Any]:
@@ -411,7 +412,7 @@ def refused(
         # It does by now: another run has just created it.
         return StoreBusy(
             NAME, f"{url} is not ready: {text}.", hint="Another run was creating the database."
-        )
+        ).at(Rung.TARGET)
     has_asked_for_password = exc.pgconn is not None and exc.pgconn.used_password
     if has_asked_for_password and _SERVER_SAID.search(str(exc)):
         return denied(url, text)
@@ -427,7 +428,7 @@ def _no_connect(url: StoreUrl, database: str, text: str) -> AccessDenied | None:
         f"{url} refused us: {text}.",
         subject=database,
         hint=f"Let an administrator run: {connect_statement(database, url.username)}",
-    )
+    ).at(Rung.TARGET)
 
 
 def _tls_fault(url: StoreUrl, known: TlsFailed, timeout_s: float) -> AccessDenied:
@@ -452,7 +453,7 @@ def _held_by_pooler(url: StoreUrl, database: str, text: str) -> StoreUnavailable
         hint=f"Let an administrator run: CREATE DATABASE {identifier(database)}; or give the "
         "server's own address.",
         subject=database,
-    )
+    ).at(Rung.TARGET)
 
 
 def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:

@@ -8,6 +8,7 @@ import psycopg
 
 from is_db_bootstrap.errors import AccessDenied, ConfigurationError
 from is_db_bootstrap.results import Change, Nature
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect, identifier
 from is_db_bootstrap.stores.postgres.errors import (
     DUPLICATE_DATABASE,
@@ -117,7 +118,7 @@ class Database:
                 f"the pooler at {self._target} does not list the database {MAINTENANCE}.",
                 hint=f"Let an administrator run: {self.statement}; or let the pooler "
                 f"list {MAINTENANCE}, or give the server's own address.",
-            ) from exc
+            ).at(Rung.TARGET) from exc
         except (AccessDenied, DatabaseMissing) as exc:
             raise AccessDenied(
                 NAME,
@@ -125,7 +126,7 @@ class Database:
                 f"into {MAINTENANCE}.",
                 hint=f"Let an administrator run: {self.statement};",
                 subject=self._url.database,
-            ) from exc
+            ).at(Rung.TARGET) from exc
 
     @property
     def statement(self) -> str:
@@ -145,7 +146,7 @@ class Database:
             f"Database {self._url.database} does not exist, and {user} may not create it.",
             hint=f"Let an administrator run: {statement}; or: {let_create_database(user)}",
             subject=self._url.database,
-        )
+        ).at(Rung.SCHEMA)
 
     def checked_schema(self, reader: psycopg.Connection[Any], schema: str) -> list[Change]:
         """The change that creates the schema, if it is missing.
@@ -162,14 +163,14 @@ class Database:
                 f"{user} may not create tables in schema {schema}.",
                 subject=schema,
                 hint=f"Let an administrator run: {grant}",
-            )
+            ).at(Rung.SCHEMA)
         if not exists and not database_right:
             raise AccessDenied(
                 NAME,
                 f"{user} may not create schemas in database {database}.",
                 subject=schema,
                 hint=f"Let an administrator run: {own_schema_of(schema, user)}",
-            )
+            ).at(Rung.SCHEMA)
         return [] if exists else [schema_change(schema)]
 
     def create(self) -> str | None:

@@ -20,6 +20,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.postgres.missing_privilege import missing_privilege
@@ -66,6 +67,8 @@ STEPS = frozenset({"revision", "downgrade", "baseline"})
 
 class DatabaseUnlisted(ConfigurationError):
     """A pooler answers, and its configuration has no such database."""
+
+    rung = Rung.TARGET
 
 
 class DatabaseMissing(Exception):
@@ -115,7 +118,7 @@ def _certificate_missing(url: StoreUrl, text: str) -> BootstrapError:
         NAME,
         f"{url} refused our certificate {url.certificate.cert_file}: {text}.",
         hint="The server's ssl_ca_file must have the authority that has signed it.",
-    )
+    ).at(Rung.TLS)
 
 
 def _unencrypted(url: StoreUrl, text: str) -> BootstrapError:
@@ -124,13 +127,13 @@ def _unencrypted(url: StoreUrl, text: str) -> BootstrapError:
         NAME,
         f"{url} refused us: {text}.",
         hint="Check pg_hba.conf. If the server wants TLS, set POSTGRES_CA_FILE.",
-    )
+    ).at(Rung.TLS)
 
 
 def _not_ready(url: StoreUrl, text: str) -> BootstrapError:
     return StoreUnavailable(
         NAME, f"{url} is not ready: {text}.", hint="Wait, or give a longer --timeout."
-    )
+    ).at(Rung.LOGIN)
 
 
 def _read_only(url: StoreUrl, text: str) -> BootstrapError:
@@ -138,7 +141,7 @@ def _read_only(url: StoreUrl, text: str) -> BootstrapError:
         NAME,
         f"No host of {url} can be written to: {text}.",
         hint="Give the address of the primary.",
-    )
+    ).at(Rung.WRITABLE)
 
 
 def _stranger(url: StoreUrl, text: str) -> BootstrapError:

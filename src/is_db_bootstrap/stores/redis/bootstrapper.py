@@ -20,8 +20,8 @@ from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict, Store
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.redis import ladder, memory_record, probe
 from is_db_bootstrap.stores.redis import lock as redis_lock
-from is_db_bootstrap.stores.redis import memory_record, probe
 from is_db_bootstrap.stores.redis.compare import Comparison
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
@@ -34,8 +34,10 @@ from is_db_bootstrap.stores.redis.server import Server, check_address, open_serv
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, PresentLock
+    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, Place, PresentLock
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
+    from is_db_bootstrap.results import Diagnosis
+    from is_db_bootstrap.rungs import RungResult
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
@@ -109,6 +111,30 @@ class RedisBootstrapper:
         limit_s = self._timing.connect_timeout_s
         self._server = open_server(self._url, timeout_s, limit_s, self._errors)
         return self._server.facts
+
+    def places(self) -> Sequence[Place]:
+        """Where the client connects to first."""
+        return ladder.places_of(self._url, self._timing.connect_timeout_s)
+
+    def rungs(self) -> Sequence[RungResult]:
+        """What the last ping has seen, after a look at what the user may do.
+
+        Raises `AccessDenied` when the user may not write our records.
+        """
+        self._check_all_rights()
+        return ladder.rungs_of(self._url, self._opened)
+
+    def server_age_s(self) -> float | None:
+        """Seconds between the start of the server and the last ping."""
+        age_s = self._opened.info.get("uptime_in_seconds")
+        return None if age_s is None else float(age_s)
+
+    def diagnose(self) -> Diagnosis:
+        """What the server of the last ping tells, for `doctor`."""
+        from is_db_bootstrap.stores.redis.diagnosis import diagnosis
+
+        with self._errors():
+            return diagnosis(self._url, self._opened, self._check_all_rights)
 
     @property
     def _opened(self) -> Server:
@@ -329,8 +355,18 @@ class RedisBootstrapper:
         with self._errors(key):
             probe.check_rights(self._commands, key)
         if self._is_pending:
-            with self._errors(self._record_key):
-                _ = self._writes
+            self._check_record()
+
+    def _check_all_rights(self) -> None:
+        """See that the user may do what any run does; nothing is changed."""
+        with self._errors("a probe key"):
+            probe.check_rights(self._commands, probe.new_key())
+        self._check_record()
+
+    def _check_record(self) -> None:
+        """See that the user may lock, and write our record; nothing is changed."""
+        with self._errors(self._record_key):
+            _ = self._writes
 
     # --- proving
 

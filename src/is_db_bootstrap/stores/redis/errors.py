@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
 )
 from is_db_bootstrap.results import Change
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores.tls_look import TlsFailed
 
 if TYPE_CHECKING:
@@ -176,14 +177,14 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
             + DENIED.get(
                 name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."
             ),
-        )
+        ).at(Rung.SCHEMA if name == "NOPERM" else Rung.LOGIN)
     if name in _REFUSED_FOR_NOW:
         return StoreUnavailable(
             STORE,
             f"{target} refused a command: {told} ({name}).",
             hint=_REFUSED_FOR_NOW[name],
             subject=subject,
-        )
+        ).at(Rung.TARGET if name == "LOADING" else Rung.WRITABLE)
     if name in _BUSY or isinstance(exc, raised.WatchError):
         return StoreBusy(STORE, f"{target} is busy: {told} ({name or 'WATCH'}).", subject=subject)
     if name == "WRONGTYPE":
@@ -197,7 +198,7 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
         return ConfigurationError(
             f"redis: {target} has no such database: {told}.",
             hint="A cluster has only database 0, a server 16 by default.",
-        )
+        ).at(Rung.TARGET)
     return None
 
 

@@ -15,6 +15,7 @@ from redis.retry import Retry
 
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import ServerInfo
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores.foreign_server import recognised
 from is_db_bootstrap.stores.redis.connection import (
     Place,
@@ -126,7 +127,7 @@ def _opened_server(
         client.close()
         raise ConfigurationError(
             f"redis: {url} is no cluster.", hint="Write redis://host:6379/0 for a single server."
-        )
+        ).at(Rung.TARGET)
     return Server(client, info, clock_s)
 
 
@@ -199,7 +200,7 @@ def _master_of(url: StoreUrl, place: Place, limit_s: float, errors: Translation)
             raise ConfigurationError(
                 f"redis: the Sentinels of {url} watch no service {place.service}.",
                 hint=f"They watch {', '.join(sorted(watched)) or 'none'}.",
-            )
+            ).at(Rung.TARGET)
         # A refused password is told before a server that is down.
         raise max(failures, key=lambda exc: isinstance(exc, redis.AuthenticationError))
 
@@ -218,7 +219,7 @@ def _asked(client: Any, url: StoreUrl, errors: Translation) -> Mapping[str, Any]
                 STORE,
                 f"{url} is loading its data set, about {eta} s to go (loading_eta_seconds).",
                 hint="Give a longer --timeout, or wait.",
-            ) from exc
+            ).at(Rung.TARGET) from exc
         if isinstance(info, Exception):
             raise info
         _check_kind(info, url)
@@ -233,7 +234,7 @@ def _check_kind(info: Mapping[str, Any], url: StoreUrl) -> None:
         raise ConfigurationError(
             f"redis: {url} is a Sentinel, which holds no data.",
             hint=f"Write redis+sentinel://host:26379/NAME/0{_watched(info)}.",
-        )
+        ).at(Rung.TARGET)
     version = str(info.get("redis_version", ""))
     major = version.partition(".")[0]
     if not major.isdecimal() or int(major) < OLDEST_MAJOR:
@@ -241,7 +242,7 @@ def _check_kind(info: Mapping[str, Any], url: StoreUrl) -> None:
             STORE,
             f"{url} is Redis {version or 'of unknown version'}; {OLDEST_MAJOR} or newer is needed.",
             hint="Upgrade the server.",
-        )
+        ).at(Rung.TARGET)
 
 
 def _watched(info: Mapping[str, Any]) -> str:
@@ -265,7 +266,7 @@ def _check_role(info: Mapping[str, Any], role: Any, url: StoreUrl) -> None:
             f"{info.get('master_host', '?')}:{info.get('master_port', '?')}.",
             hint="A fail-over may be going on; else give the address of the master, or a Service "
             "that follows it.",
-        )
+        ).at(Rung.WRITABLE)
 
 
 def _refuse_tls_fault(url: StoreUrl, exc: StoreUnavailable | TlsFailed, limit_s: float) -> None:
@@ -307,7 +308,7 @@ def _clustered(client: Any, url: StoreUrl, connect_timeout_s: float, errors: Tra
                 STORE,
                 f"{url} is in a cluster whose state is {state} (CLUSTER INFO).",
                 hint="Wait for its fail-over, or see which slots have no master.",
-            )
+            ).at(Rung.WRITABLE)
         return _cluster_client(url, connect_timeout_s)
 
 

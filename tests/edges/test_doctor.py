@@ -1,0 +1,171 @@
+"""`doctor`: one page about every store, for which nothing is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import socket
+
+import psycopg
+import pytest
+import redis
+
+from commands import at_terminal, run_here
+from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
+from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
+from mute import MuteProxy
+from servers import PASSWORD
+
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+BLUEPRINT = ("-b", "helpdesk")
+
+
+@pytest.fixture
+def stores(migrated, redis_url):
+    """The environment of a converged PostgreSQL and of a Redis that is blank."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
+    return kept | {"POSTGRES_URL": migrated("helpdesk"), "REDIS_URL": redis_url}
+
+
+def closed_port():
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        return door.getsockname()[1]
+
+
+def written_so_far(session, client):
+    """What changes with each write: PostgreSQL's next transaction, Redis's keys and changes."""
+    query = "SELECT pg_snapshot_xmax(pg_current_snapshot())::text"
+    state = client.info("persistence")["rdb_changes_since_last_save"]
+    return session.execute(query).fetchone(), state, sorted(client.keys())
+
+
+def test_doctor_writes_nothing_and_takes_no_lock(stores, tmp_path):
+    with (
+        psycopg.connect(stores["POSTGRES_URL"], autocommit=True) as session,
+        redis.Redis.from_url(stores["REDIS_URL"]) as client,
+    ):
+        locks = "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'"
+        before = written_so_far(session, client)
+        code, page, err = run_here(("doctor", *BLUEPRINT), tmp_path, stores)
+        assert code == 0, err
+        assert session.execute(locks).fetchone() == (0,)
+        assert written_so_far(session, client) == before
+    assert "## postgres: ready" in page
+    assert "## redis: ready" in page
+    assert "- pending: 1 change" in page
+    assert PASSWORD not in page
+
+
+def test_a_missing_database_is_told_and_not_created(farm, tmp_path):
+    server = farm.shared("postgres")
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": f"{server.url}/doctor_missing"}
+    code, page, err = run_here(("doctor", "-b", "mplp"), tmp_path, environ)
+    assert code == 0, err
+    assert "[?] target exists: open, database doctor_missing does not exist yet" in page
+    assert "- privilege: create the database doctor_missing: yes" in page
+    with psycopg.connect(f"{server.url}/postgres") as session:
+        query = "SELECT count(*) FROM pg_database WHERE datname = 'doctor_missing'"
+        assert session.execute(query).fetchone() == (0,)
+
+
+def test_a_store_that_fails_keeps_no_other_from_being_looked_at(stores, tmp_path):
+    nobody = f"postgresql://u:hidden-word@127.0.0.1:{closed_port()}/x"
+    environ = stores | {"POSTGRES_URL": nobody}
+    code, page, err = run_here(("doctor", *BLUEPRINT), tmp_path, environ)
+    assert code == 4, err
+    assert "- ready: 1 of 2 stores" in page
+    assert "[ ] port answers: no, 127.0.0.1:" in page
+    assert "waiting may help" in page
+    assert "next: Is the server running" in page
+    assert "## redis: ready" in page
+    code, only, err = run_here(("doctor", *BLUEPRINT, "--only", "redis"), tmp_path, environ)
+    assert code == 0, err
+    assert "## postgres" not in only
+    code, out, err = run_here(("doctor", *BLUEPRINT, "-o", "json"), tmp_path, environ)
+    found = json.loads(out)
+    assert (code, found["exit_code"], found["mode"]) == (4, 4, "doctor")
+    [first, second] = found["stores"]
+    assert first["diagnosis"] is None
+    assert [rung["ok"] for rung in first["rungs"]] == [True, False]
+    assert second["diagnosis"]["clock_difference_s"] is not None
+    assert found["machine"]["tool"]
+    assert "hidden-word" not in page + only + out + err
+
+
+def test_the_page_is_the_same_on_a_terminal_and_in_a_pipe(stores, tmp_path):
+    args = ("doctor", *BLUEPRINT, "--only", "redis")
+    _, piped, _ = run_here(args, tmp_path, stores)
+    code, shown = at_terminal(*args, folder=tmp_path, environ=stores)
+    assert code == 0
+    page = shown[shown.index("# is-db-bootstrap doctor") :].replace("\r\n", "\n")
+    assert _without_figures(page) == _without_figures(piped)
+
+
+def _without_figures(page):
+    """The page without what differs from one look to the next."""
+    moving = r"^- (looked at|run|clock|running for|memory|connections): .*$"
+    return re.sub(moving, r"- \1", page, flags=re.MULTILINE)
+
+
+def test_the_page_says_who_has_set_what_and_shows_no_secret(stores, tmp_path):
+    environ = stores | {
+        "IS_DB_BOOTSTRAP_LEASE": "30",
+        "https_proxy": "http://me:hidden-word@proxy.example:3128",
+        "no_proxy": "127.0.0.1,localhost",
+    }
+    args = ("doctor", *BLUEPRINT, "--timeout", "7")
+    code, page, err = run_here(args, tmp_path, environ)
+    assert code == 0, err
+    assert "- timeout_s: 7 (--timeout)" in page
+    assert "- lease_s: 30 (IS_DB_BOOTSTRAP_LEASE)" in page
+    assert "- grace_s: 5 (default)" in page
+    assert "- https_proxy: http://proxy.example:3128" in page
+    assert re.search(r"^- address of redis: .* \(REDIS_URL\)$", page, re.MULTILINE)
+    assert "hidden-word" not in page + err
+    assert PASSWORD not in page + err
+
+
+def test_a_lock_that_is_held_is_shown_with_its_holder(stores, tmp_path):
+    """Who holds it is asked of the server, and nobody waits for it."""
+    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
+        client.set("is-db-bootstrap:lock:helpdesk", "somebody", ex=60)
+        try:
+            args = ("doctor", *BLUEPRINT, "--only", "redis")
+            code, page, err = run_here(args, tmp_path, stores)
+        finally:
+            client.delete("is-db-bootstrap:lock:helpdesk")
+    assert code == 0, err
+    assert "- lock: held by " in page
+    assert "- lock: held by nobody" not in page
+
+
+def test_a_port_forward_in_between_shows(stores, tmp_path):
+    """As a proxy and a NAT do: the server sees another address than this machine has."""
+    port = int(stores["REDIS_URL"].rpartition(":")[2].partition("/")[0])
+    proxy = MuteProxy(port)
+    try:
+        environ = stores | {"REDIS_URL": f"redis://127.0.0.1:{proxy.port}/0"}
+        args = ("doctor", *BLUEPRINT, "--only", "redis")
+        code, page, err = run_here(args, tmp_path, environ)
+    finally:
+        proxy.close()
+    assert code == 0, err
+    assert "- in between: A proxy, a port-forward or a NAT: the server sees us at " in page
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "fits"),
+    [("3.0.2", "3.0.4", True), ("2.6.2", "2.6.17", True), ("3.0.2", "2.5.4", False)],
+)
+def test_a_pymilvus_fits_servers_of_its_own_release(client, server, fits):
+    assert bool(list(milvus_mismatches(client, server))) is not fits
+
+
+@pytest.mark.parametrize(
+    ("driver", "server", "fits"),
+    [("6.4.1", "5.26.30", True), ("5.26.0", "2026.08.1", True), ("4.4.1", "5.26.30", False)],
+)
+def test_a_driver_of_neo4j_fits_the_servers_that_it_is_made_for(driver, server, fits):
+    assert bool(list(neo4j_mismatches(driver, server))) is not fits
