@@ -252,10 +252,10 @@ class Track:
         if mode is not Mode.VERIFY:
             for change in self.pending:
                 if (change.kind, change.name) not in done:
-                    yield _result_of(change, Outcome.PLANNED)
+                    yield ChangeResult.of(change, Outcome.PLANNED)
         if self.plan is not None:
             for change in self.plan.skipped:
-                yield _result_of(change, Outcome.SKIPPED)
+                yield ChangeResult.of(change, Outcome.SKIPPED)
 
     def _store_outcome(self, mode: Mode, *, failed: bool) -> Outcome:
         if self.error is not None:
@@ -264,7 +264,7 @@ class Track:
             return Outcome.CHANGED
         if failed and not self.verified and mode is not Mode.STATUS:
             return Outcome.SKIPPED
-        if self.pending and mode in {Mode.PLAN, Mode.STATUS}:
+        if self.pending and mode in {Mode.PLAN, Mode.STATUS, Mode.REPAIR}:
             return Outcome.PLANNED
         return Outcome.UNCHANGED
 
@@ -276,17 +276,3 @@ def _outcome_of(error: BootstrapError) -> Outcome:
     if isinstance(error, VerificationFailed):
         return Outcome.DRIFTED
     return Outcome.FAILED
-
-
-def _result_of(change: Change, outcome: Outcome) -> ChangeResult:
-    """The report of a change that this run has not made."""
-    return ChangeResult(
-        change.name,
-        change.kind,
-        outcome,
-        detail=change.detail,
-        nature=change.nature,
-        statements=change.statements,
-        is_code=change.is_code,
-        dangers=change.dangers,
-    )
