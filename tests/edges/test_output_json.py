@@ -21,6 +21,7 @@ CALLS = {
     "wait": ("--timeout", "0.2"),
     "status": ("--timeout", "0.2"),
     "selftest": ("--timeout", "0.2"),
+    "repair": ("--timeout", "0.2", "--yes"),
     "setup": ("--timeout", "0.2", "--yes"),
     "revision": ("--timeout", "0.2", "-m", "more"),
 }

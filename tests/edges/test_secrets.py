@@ -280,6 +280,8 @@ READING = (
     ("status", "-v"),
     ("wait",),
     ("verify", "--strict", "-o", "json"),
+    ("verify", "--strict", "-o", "junit"),
+    ("repair", "--yes", "-o", "json"),
     ("migrate", "current"),
     ("migrate", "check"),
     ("migrate", "history", "-b", "shop"),
@@ -309,11 +311,12 @@ OF_ONE_STORE = (
 #: Those that take longer; one password each.
 WRITING = (
     ("selftest", "-o", "json"),
+    ("selftest", "-o", "junit"),
     ("setup", "--yes"),
     ("migrate", "downgrade", "base", "--yes"),
     ("revision", "--empty", "-m", "more"),
 )
-FAILING = ("apply", "plan", "verify", "status", "wait", "selftest", "setup")
+FAILING = ("apply", "plan", "verify", "status", "wait", "selftest", "setup", "repair")
 
 
 @pytest.fixture(scope="module")

@@ -461,6 +461,7 @@ HELPS = [
         )
     ),
     ["new"],
+    ["repair"],
     ["revision"],
     ["selftest"],
     ["setup"],
