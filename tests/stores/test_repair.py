@@ -25,6 +25,7 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.events import Phase
+from is_db_bootstrap.render import report
 from is_db_bootstrap.results import DifferenceKind, Mode, Outcome
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -269,6 +270,9 @@ def test_a_verify_has_both_sides_of_what_contradicts_the_blueprint(milvus_url):
     store = MilvusBootstrapper(milvus_url, wider)
     told = BootstrapOrchestrator([store]).run(Mode.VERIFY)
     assert (told.exit_code, told.stores[0].error.kind) == (6, "conflict")
+    text = report(told)
+    assert "conflict: " in text
+    assert "declared:" in text
     [drift] = [each for each in told.stores[0].drifts if each.kind == "field"]
     assert drift.difference is DifferenceKind.DIFFERENT
     assert int(drift.expected) == int(drift.actual) + 8

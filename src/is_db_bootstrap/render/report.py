@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.errors import VerificationFailed
 from is_db_bootstrap.render.drift import drift_lines, drift_text
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
@@ -127,7 +128,9 @@ def _change_noun(store: StoreResult, kind: str, number: int) -> str:
 def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:
     """What is left to say of a store behind its changes, line by line, each with its colour."""
     yield from ((f"note: {note}", "dim") for note in store.notes)
-    if store.error and not store.drifts:
+    # The drifts of a verification say the same as its error, and more.
+    is_told = bool(store.drifts) and isinstance(store.exception, VerificationFailed)
+    if store.error and not is_told:
         detail = getattr(store.exception, "detail", "")
         message = f"{store.error.message} {detail}".strip()
         yield f"{store.error.kind}: {message}", "red"
