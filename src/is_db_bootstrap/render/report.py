@@ -129,7 +129,8 @@ def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:
     """What is left to say of a store behind its changes, line by line, each with its colour."""
     yield from ((f"note: {note}", "dim") for note in store.notes)
     # The drifts of a verification say the same as its error, and more.
-    is_told = bool(store.drifts) and isinstance(store.exception, VerificationFailed)
+    differs = store.error is not None and store.error.kind == VerificationFailed.kind
+    is_told = bool(store.drifts) and differs
     if store.error and not is_told:
         detail = getattr(store.exception, "detail", "")
         message = f"{store.error.message} {detail}".strip()
