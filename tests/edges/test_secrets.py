@@ -311,7 +311,6 @@ OF_ONE_STORE = (
 #: Those that take longer; one password each.
 WRITING = (
     ("selftest", "-o", "json"),
-    ("selftest", "-o", "junit"),
     ("setup", "--yes"),
     ("migrate", "downgrade", "base", "--yes"),
     ("revision", "--empty", "-m", "more"),
