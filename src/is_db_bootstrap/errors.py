@@ -35,8 +35,12 @@ if TYPE_CHECKING:
 
 #: The message of a drift whose change has not been applied yet.
 PENDING = "is pending"
+#: How every command of this tool begins.
+TOOL = "is-db-bootstrap "
 #: The command that mends it.
-APPLY = "is-db-bootstrap apply"
+APPLY = f"{TOOL}apply"
+#: The command that mends what can be mended without loss.
+REPAIR = f"{TOOL}repair"
 
 
 class BootstrapError(Exception):
@@ -199,6 +203,14 @@ def _way_out(drifts: Sequence[Drift]) -> str:
 
     A drift of which a store says neither is compared by hand.
     """
+    if all(drift.can_repair for drift in drifts):
+        return f"Run `{REPAIR}`, which shows its statements and asks, or declare what is there."
+    by_repair = sum(drift.can_repair for drift in drifts)
+    if by_repair:
+        return (
+            f"`{REPAIR}` mends {by_repair} of {len(drifts)} differences, and asks first. Mend the"
+            " others by hand, or declare what is there. Then verify again."
+        )
     has_fix = [drift.fix is not None for drift in drifts]
     if all(has_fix):
         return "Run what mends each difference, or declare what is there. Then verify again."

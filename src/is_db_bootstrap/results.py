@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, fields, is_dataclass
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.rungs import RungResult
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
     from datetime import datetime
 
 #: The version of the JSON document.
@@ -26,6 +27,8 @@ class Mode(StrEnum):
     STATUS = "status"
     #: A look at everything that a run would need, for a bug report.
     DOCTOR = "doctor"
+    #: What differs is mended where nothing is lost by that.
+    REPAIR = "repair"
     #: A self-test. The engine does the same as for VERIFY, and the checks come afterwards.
     SELFTEST = "selftest"
 
@@ -48,6 +51,26 @@ class Outcome(StrEnum):
     FAILED = "failed"
     #: Ended by a signal. What is recorded as applied stays. Run again.
     INTERRUPTED = "interrupted"
+
+
+class DifferenceKind(StrEnum):
+    """How a store differs from its declaration, in a plan, in `verify` and in `repair`."""
+
+    #: Declared, and not there. `actual` is None.
+    MISSING = "missing"
+    #: There, and not declared. `expected` is None.
+    EXTRA = "extra"
+    #: Both are there and are not the same.
+    DIFFERENT = "different"
+    #: What could not be looked at or compared. It may be as declared.
+    UNSEEN = "unseen"
+
+    @classmethod
+    def of(cls, expected: str | None, actual: str | None) -> DifferenceKind:
+        """The kind that follows from both sides. A difference without sides was not seen."""
+        if expected is None:
+            return cls.UNSEEN if actual is None else cls.EXTRA
+        return cls.MISSING if actual is None else cls.DIFFERENT
 
 
 class Nature(StrEnum):
@@ -136,9 +159,12 @@ class Change:
     Each store says of each change what it is. A change of which nothing is said counts as the
     worst, so it is never tried again unasked.
 
+    `expected` is what is declared and `actual` what is there, as in a `Drift`. Without `expected`,
+    the detail or the name stands for what is declared.
+
     `statements` is what would be sent, in order, as the store's language has it. `is_code` says
     that the change runs Python, so `statements` may lack what the code sends by itself. `dangers`
-    is what a person should look at first. Only `plan` fills these three.
+    is what a person should look at first. Only `plan` and `repair` fill these three.
     """
 
     name: str
@@ -148,6 +174,26 @@ class Change:
     statements: tuple[str, ...] = ()
     is_code: bool = False
     dangers: tuple[Danger, ...] = ()
+    expected: str | None = None
+    actual: str | None = None
+
+    @property
+    def declared(self) -> str:
+        """What is declared, in a few words."""
+        return self.expected or self.detail or self.name
+
+    def drift(self, not_repaired: str) -> Drift:
+        """What a repair would have ended with this change, and why it has left it."""
+        return Drift(
+            self.name,
+            self.kind,
+            self.detail,
+            self.declared,
+            self.actual,
+            fix="\n".join(self.statements) or None,
+            statements=self.statements,
+            not_repaired=not_repaired,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,11 +233,15 @@ class RecordChange:
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One declared object that is missing or different.
+    """One object that differs from its declaration.
 
-    `expected` is what is declared and `actual` what is there; None is nothing. `fix` is what a
+    `expected` is what is declared and `actual` what is there; None is nothing. `difference` follows
+    from these two, unless the store says otherwise. `fix` is what a
     person would run to mend it, in the store's language or as a command of this tool. It is None
     where there is no such statement, and then `reason` says why and what to do instead.
+    `statements` are those of `fix`, one by one, where `fix` is no command of this tool.
+    `can_repair` says that `repair` mends it, since nothing is lost by that. `not_repaired` says why
+    `repair` has left it as it is.
     A `finding` is something undeclared, or data that breaks a convention. `is_awaited` says that
     another command brings it about. It is no drift right after `apply`, which left it to that one.
     """
@@ -205,6 +255,56 @@ class Drift:
     reason: str = ""
     finding: bool = False
     is_awaited: bool = False
+    difference: DifferenceKind | None = None
+    statements: tuple[str, ...] = ()
+    can_repair: bool = False
+    not_repaired: str = ""
+
+    #: The same words as in a `ChangeResult`, so that one reader reads both.
+    JSON_NAMES: ClassVar[Mapping[str, str]] = {"name": "object", "detail": "message"}
+
+    def __post_init__(self) -> None:
+        """Tell the difference from both sides, where the store has not told it."""
+        if self.difference is None:
+            found = DifferenceKind.of(self.expected, self.actual)
+            object.__setattr__(self, "difference", found)
+
+
+@dataclass(frozen=True, slots=True)
+class RepairPlan:
+    """What `repair` would do to a store. `left` is what it cannot mend, each with its reason."""
+
+    changes: tuple[Change, ...] = ()
+    left: tuple[Drift, ...] = ()
+
+    @classmethod
+    def of(cls, drifts: Sequence[Drift]) -> RepairPlan:
+        """The drifts of a store in two: those that can be repaired become changes."""
+        changes = [
+            Change(
+                each.object,
+                each.kind,
+                each.message,
+                Nature.REPEATABLE,
+                each.statements,
+                expected=each.expected,
+                actual=each.actual,
+            )
+            for each in drifts
+            if each.can_repair
+        ]
+        return cls(tuple(changes), tuple(each for each in drifts if not each.can_repair))
+
+    def without_refused(self) -> RepairPlan:
+        """The same, where what the data refuses is left with the reason."""
+        changes, left = [], [*self.left]
+        for change in self.changes:
+            texts = [each.text for each in change.dangers if each.kind is DangerKind.REFUSED]
+            if texts:
+                left.append(change.drift(" ".join(texts)))
+            else:
+                changes.append(change)
+        return RepairPlan(tuple(changes), tuple(left))
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,7 +410,8 @@ class ChangeResult:
     """A change and what became of the change. `duration_s` is seconds.
 
     `nature` is what the change was planned as. It is `neither` once a part was seen to stay.
-    `statements`, `is_code` and `dangers` are those of the `Change`, in a run of mode `plan`.
+    `statements`, `is_code` and `dangers` are those of the `Change`, in a run of mode `plan` or
+    `repair`. `difference`, `expected` and `actual` are what the change ends, as in a `Drift`.
     """
 
     name: str
@@ -322,6 +423,27 @@ class ChangeResult:
     statements: tuple[str, ...] = ()
     is_code: bool = False
     dangers: tuple[Danger, ...] = ()
+    difference: DifferenceKind = DifferenceKind.MISSING
+    expected: str | None = None
+    actual: str | None = None
+
+    @classmethod
+    def of(cls, change: Change, outcome: Outcome, duration_s: float = 0.0) -> ChangeResult:
+        """The report of a change."""
+        return cls(
+            change.name,
+            change.kind,
+            outcome,
+            duration_s,
+            change.detail,
+            change.nature,
+            change.statements,
+            change.is_code,
+            change.dangers,
+            DifferenceKind.of(change.declared, change.actual),
+            change.declared,
+            change.actual,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,7 +526,9 @@ def json_value(value: Any) -> Any:
     """A value of a result as JSON can hold it. Floats are rounded to three decimals."""
     if is_dataclass(value):
         names = [each.name for each in fields(value) if each.name not in _NOT_IN_JSON]
-        return {name: json_value(getattr(value, name)) for name in names}
+        found = {name: json_value(getattr(value, name)) for name in names}
+        again: Mapping[str, str] = getattr(value, "JSON_NAMES", {})
+        return found | {name: found[of] for name, of in again.items()}
     if isinstance(value, tuple):
         return [json_value(item) for item in value]
     if isinstance(value, float):

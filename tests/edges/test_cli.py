@@ -271,6 +271,7 @@ def test_migrate_ini_prints_a_file(shell):
                 "new",
                 "plan",
                 "redis",
+                "repair",
                 "revision",
                 "selftest",
                 "setup",

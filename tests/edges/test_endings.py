@@ -63,6 +63,7 @@ CALLS = {
     ("plan",): BLUEPRINT,
     ("redis", "audit"): KEPT,
     ("redis", "fix-ttl"): (*KEPT, "--yes"),
+    ("repair",): (*BLUEPRINT, "--yes"),
     ("revision",): ("-b", "template", "--empty", "-m", "step"),
     ("selftest",): BLUEPRINT,
     ("setup",): (*BLUEPRINT, "--yes"),

@@ -22,6 +22,7 @@ CALLS = {
     "status": ("--timeout", "0.2"),
     "doctor": ("--timeout", "0.2"),
     "selftest": ("--timeout", "0.2"),
+    "repair": ("--timeout", "0.2", "--yes"),
     "setup": ("--timeout", "0.2", "--yes"),
     "revision": ("--timeout", "0.2", "-m", "more"),
 }

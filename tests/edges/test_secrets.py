@@ -282,6 +282,8 @@ READING = (
     ("doctor", "-v", *LOG),
     ("doctor", "-o", "json"),
     ("verify", "--strict", "-o", "json"),
+    ("verify", "--strict", "-o", "junit"),
+    ("repair", "--yes", "-o", "json"),
     ("migrate", "current"),
     ("migrate", "check"),
     ("migrate", "history", "-b", "shop"),
@@ -319,7 +321,7 @@ WRITING = (
     ("migrate", "downgrade", "base", "--yes"),
     ("revision", "--empty", "-m", "more"),
 )
-FAILING = ("apply", "plan", "verify", "status", "wait", "doctor", "selftest", "setup")
+FAILING = ("apply", "plan", "verify", "status", "wait", "doctor", "selftest", "setup", "repair")
 
 
 @pytest.fixture(scope="module")

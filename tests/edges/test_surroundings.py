@@ -324,7 +324,9 @@ def test_a_ctrl_c_while_the_command_is_imported_ends_it_like_every_other(tmp_pat
     assert err == "is-db-bootstrap: interrupted before it began. Run again.\n"
 
 
-@pytest.mark.parametrize("command", ["apply", "plan", "selftest", "status", "verify", "wait"])
+@pytest.mark.parametrize(
+    "command", ["apply", "plan", "repair", "selftest", "status", "verify", "wait"]
+)
 def test_without_any_time_to_wait_each_store_is_still_asked_once(command, tmp_path):
     args = [command, "-b", "novel_genesis", "--timeout", "0", "-o", "json"]
     code, out, err = run_here(args, tmp_path, NOWHERE)

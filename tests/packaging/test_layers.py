@@ -471,6 +471,7 @@ HELPS = [
         )
     ),
     ["new"],
+    ["repair"],
     ["revision"],
     ["selftest"],
     ["doctor"],

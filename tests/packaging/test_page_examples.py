@@ -14,6 +14,7 @@ import shutil
 import stat
 import textwrap
 from dataclasses import replace
+from xml.etree import ElementTree as ET
 
 import neo4j
 import psycopg
@@ -26,6 +27,7 @@ import tls_servers
 from certificates import Certificates
 from commands import answered
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.settings.sources import plain_variables
 from pages import ROOT, Reader, blocks, commands
@@ -86,6 +88,7 @@ PLACES = {
         f"{HERE}::test_the_steps_of_ci_are_typed",
         f"{HERE}::test_the_documented_pipelines_use_what_there_is",
         f"{HERE}::test_the_documented_comment_uses_what_the_action_has",
+        f"{HERE}::test_the_report_of_tests_is_written",
         f"{HERE}::test_the_documented_pipelines_use_what_there_is",
         f"{HERE}::test_the_documented_pipelines_use_what_there_is",
     ],
@@ -134,6 +137,7 @@ PLACES = {
     "docs/how-to/new-embedding-model.md": [MODEL] * 5,
     "docs/how-to/read-a-plan.md": [f"{HERE}::test_the_plan_of_the_page_is_printed"] * 7,
     "docs/how-to/redis-keys.md": [AUDIT, AUDIT, RIGHTS, RIGHTS],
+    "docs/how-to/repair.md": [f"{HERE}::test_the_page_of_repairs_is_followed"] * 3,
     "docs/how-to/stock-tools.md": [
         ALEMBIC,
         "edges/test_own_blueprint.py::test_stock_alembic_works_on_a_folder",
@@ -508,6 +512,19 @@ def replaced(text, real):
 # --- Milvus
 
 
+@ON_POSTGRES
+@ON_NEO4J
+@ON_MILVUS
+@ON_REDIS
+def test_the_report_of_tests_is_written(reader, all_stores):
+    one = reader(**all_stores)
+    [(command, _)] = commands(block("docs/how-to/ci.md", 4))
+    typed(one, command, expected=3)
+    report = ET.parse(one.folder / "stores.xml").getroot()
+    assert [suite.get("name") for suite in report] == list(STORE_ORDER)
+    assert int(report.get("failures")) == len(report.findall("*/testcase/failure")) > 0
+
+
 @ON_MILVUS
 def test_the_page_of_a_new_model_is_followed(reader, milvus_url):
     declared, applied, upgraded, passes, back = blocks("docs/how-to/new-embedding-model.md")
@@ -594,6 +611,42 @@ def test_the_page_of_an_edited_revision_is_followed(reader, postgres_url):
     first.write_text(first.read_text() + "# edited\n")
     assert accept.removesuffix(" -b shop") in typed(one, verify, expected=3).stdout
     typed(one, accept)
+
+
+# --- repairs
+
+
+@ON_POSTGRES
+@ON_REDIS
+def test_the_page_of_repairs_is_followed(reader, postgres_url, redis_url):
+    page = "docs/how-to/repair.md"
+    [(verify, _), (mend, _)] = commands(block(page, 0))
+    [(again, _)] = commands(block(page, 2))
+    environ = {"POSTGRES_URL": postgres_url, "REDIS_URL": redis_url}
+    one = reader(**environ)
+    typed(one, "is-db-bootstrap new shop --stores postgres,redis")
+    typed(one, "is-db-bootstrap apply -b shop")
+    folder = str(one.folder / "shop")
+    words = [folder if word == "shop" else word for word in mend.split()[1:]]
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        index = "SELECT indexname FROM pg_indexes WHERE schemaname = 'public' AND indexdef NOT LIKE"
+        [name, *_rest] = connection.execute(f"{index} '%UNIQUE%'").fetchone()
+        for answer, code, is_there in (("n", 1, False), ("y", 0, True)):
+            connection.execute(f'DROP INDEX IF EXISTS "{name}"')
+            typed(one, verify, expected=3)
+            ended, shown = answered(answer, *words, environ=environ)
+            assert ended == code, shown
+            assert f'CREATE INDEX CONCURRENTLY "{name}" ON' in shown
+            found = connection.execute(f"{index} '%UNIQUE%'").fetchone()
+            assert (found is not None) == is_there, shown
+        connection.execute(f'DROP INDEX "{name}"')
+    with redis.Redis.from_url(redis_url) as client:
+        client.set("shop:session:1", "x")
+        told = typed(one, "is-db-bootstrap repair -b shop", expected=2)
+        assert "Say --yes." in told.stderr
+        done = json.loads(typed(one, again).stdout)
+        assert (done["mode"], done["outcome"]) == ("repair", "changed")
+        assert client.ttl("shop:session:1") > 0
     typed(one, verify)
 
 

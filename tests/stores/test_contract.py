@@ -21,7 +21,7 @@ from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanLock, CanProve, CanReport
 from is_db_bootstrap.errors import AccessDenied, BootstrapError, StoreUnavailable
 from is_db_bootstrap.events import Phase
-from is_db_bootstrap.results import LockHolder, Mode, Outcome
+from is_db_bootstrap.results import DifferenceKind, LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from mute import MuteProxy, always, never
 
@@ -170,6 +170,12 @@ def _selftest_until_mute(adapter, new):
     return caught.value, events
 
 
+def _apply_planned(new):
+    """Apply what a plan lists by now, so that the next tampering finds its object."""
+    for change in new().plan().changes:
+        new().apply(change)
+
+
 class Contract:
     """The suite; a subclass names the store by its `adapter` fixture."""
 
@@ -314,8 +320,50 @@ class Contract:
         for kind in adapter.TAMPERINGS:
             adapter.tamper(kind)
             assert new().verify(), f"{kind} was not seen"
-            for change in new().plan().changes:
-                new().apply(change)
+            _apply_planned(new)
+
+    def test_each_drift_says_how_it_differs_with_both_sides(self, adapter, new):
+        """Before the first run, and of each thing that somebody has done by hand."""
+        told = list(self.run(new(), Mode.VERIFY).stores[0].drifts)
+        assert told
+        self.run(new())
+        for kind in adapter.TAMPERINGS:
+            adapter.tamper(kind)
+            [store] = self.run(new(), Mode.VERIFY).stores
+            told += store.drifts
+            _apply_planned(new)
+        for drift in told:
+            assert drift.difference is DifferenceKind.of(drift.expected, drift.actual), drift
+            assert drift.difference is not DifferenceKind.UNSEEN, drift
+            assert drift.fix or drift.reason, drift
+
+    def test_a_repair_makes_what_is_missing_and_leaves_the_rest_as_it_is(self, adapter, new):
+        """A look changes nothing, and what is left is told with the reason."""
+        self.run(new())
+        for kind in adapter.MENDABLE:
+            adapter.tamper(kind)
+            before = adapter.snapshot()
+            look = self.run(new(), Mode.REPAIR)
+            assert (look.exit_code, look.outcome) == (0, Outcome.PLANNED), (kind, look)
+            assert adapter.snapshot() == before
+            for change in look.stores[0].changes:
+                assert change.statements, change
+                assert not any("DROP" in text for text in change.statements), change
+            mended = BootstrapOrchestrator([new()]).run(Mode.REPAIR, approved=look)
+            assert (mended.exit_code, mended.outcome) == (0, Outcome.CHANGED), (kind, mended)
+            assert not new().verify()
+            again = self.run(new(), Mode.REPAIR)
+            assert (again.exit_code, again.outcome) == (0, Outcome.UNCHANGED), again
+        for kind in adapter.TAMPERINGS:
+            if kind not in adapter.MENDABLE:
+                adapter.tamper(kind)
+                before = adapter.snapshot()
+                look = self.run(new(), Mode.REPAIR)
+                left = BootstrapOrchestrator([new()]).run(Mode.REPAIR, approved=look)
+                assert left.exit_code == 3, (kind, left)
+                assert all(drift.not_repaired for drift in left.stores[0].drifts), left
+                assert adapter.snapshot() == before, kind
+                _apply_planned(new)
 
     def test_closing_twice_is_harmless(self, new):
         store = new()

@@ -254,6 +254,10 @@ def _print_result(
         from is_db_bootstrap.render.plan_comment import fleet_plan_comment
 
         print_text(fleet_plan_comment(result.to_dict(), mask))
+    elif options.output == "junit":
+        from is_db_bootstrap.render.junit import junit_fleet
+
+        print_text(junit_fleet(result.to_dict(), mask))
     elif has_failed or not options.quiet:
         document = result.to_dict()
         print_text(fleet_report(document, stdout_screen(), done_before=done_before))

@@ -104,6 +104,7 @@ def _termination_log(*, is_passed: bool) -> Decorator:
 
 OUTPUT = _output("text", "json", is_passed=True)
 _PLAN_OUTPUT = _output("text", "json", "markdown", is_passed=True)
+_CHECK_OUTPUT = _output("text", "json", "junit", is_passed=True)
 #: The same for a command that asks `answer()`: none of these three is a parameter of its function.
 NOTED_OUTPUT = _output("text", "json", is_passed=False)
 NOTED_QUIET = _quiet(is_passed=False)
@@ -352,6 +353,12 @@ def common_options(command: F) -> F:
 def plan_options(command: F) -> F:
     """Give a plan the common options. Its output may be a comment for a pull request too."""
     options = tuple(_PLAN_OUTPUT if option is OUTPUT else option for option in _COMMON_OPTIONS)
+    return _with_options(command, options)
+
+
+def check_options(command: F) -> F:
+    """Give a command that checks the common options. Its output may be a report for CI too."""
+    options = tuple(_CHECK_OUTPUT if option is OUTPUT else option for option in _COMMON_OPTIONS)
     return _with_options(command, options)
 
 

@@ -129,6 +129,11 @@ def _print_result(result: BootstrapResult, options: Options, settings: Settings 
 
         mask = mask_of(settings.stores.values() if settings else ())
         print_text(mask(doctor_page(result)))
+    elif options.output == "junit":
+        from is_db_bootstrap.render.junit import junit_run
+
+        mask = mask_of(settings.stores.values() if settings else ())
+        print_text(junit_run(result.to_dict(), mask))
     elif has_failed or not options.quiet:
         print_text(report(result, stdout_screen(), verbose=options.verbose))
 

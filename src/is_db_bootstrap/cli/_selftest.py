@@ -15,6 +15,7 @@ from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._run import (
     abandon_unfinished_calls,
     deliver_result,
+    mask_of,
     prepare_clients,
     signals_end_run,
 )
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.results import BootstrapResult
+    from is_db_bootstrap.settings import Settings
 
 #: The exit code when a check failed.
 _CHECK_FAILED = 3
@@ -48,9 +50,9 @@ def run_selftest(options: Options, *, here: bool) -> int:
                 result = engine.run(Mode.SELFTEST)
         abandon_unfinished_calls(engine)
         if not result.ok:
-            return deliver_result(result, options)
-        code = _try_everything(blueprint.name, engine, options)
-    if code and (options.output == "json" or stdout_failure()):
+            return deliver_result(result, options, settings)
+        code = _try_everything(blueprint.name, engine, options, settings)
+    if code and (options.output != "text" or stdout_failure()):
         click.echo(
             f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. "
             "Run it with --output text.",
@@ -60,7 +62,9 @@ def run_selftest(options: Options, *, here: bool) -> int:
     return code
 
 
-def _try_everything(blueprint: str, engine: BootstrapOrchestrator, options: Options) -> int:
+def _try_everything(
+    blueprint: str, engine: BootstrapOrchestrator, options: Options, settings: Settings
+) -> int:
     """Print each check of the self-test while they are made. Returns 3 when one failed, else 0."""
     is_text = options.output == "text"
     screen = stdout_screen()
@@ -76,7 +80,11 @@ def _try_everything(blueprint: str, engine: BootstrapOrchestrator, options: Opti
     filed_code = write_result(text, code)
     if filed_code != code:
         return filed_code
-    if not is_text:
+    if options.output == "junit":
+        from is_db_bootstrap.render.junit import junit_proofs
+
+        print_text(junit_proofs(blueprint, proofs, mask_of(settings.stores.values())))
+    elif not is_text:
         print_text(text)
     elif not options.quiet:
         print_text(proofs_total(blueprint, [proof for _, proof in proofs], code, screen))

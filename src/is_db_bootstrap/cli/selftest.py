@@ -2,11 +2,11 @@
 
 import click
 
-from is_db_bootstrap.cli._options import Options, common_options
+from is_db_bootstrap.cli._options import Options, check_options
 
 
 @click.command("selftest")
-@common_options
+@check_options
 @click.option(
     "--here",
     is_flag=True,

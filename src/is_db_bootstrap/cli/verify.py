@@ -3,11 +3,11 @@
 import click
 
 from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_look_options
-from is_db_bootstrap.cli._options import NO_AHEAD, Options, common_options
+from is_db_bootstrap.cli._options import NO_AHEAD, Options, check_options
 
 
 @click.command("verify")
-@common_options
+@check_options
 @click.option("--strict", is_flag=True, help="Undeclared objects and careless data are drift too.")
 @NO_AHEAD
 @fleet_look_options

@@ -52,6 +52,10 @@ class Stop(threading.Event):
     exit_code = Interrupted.exit_code
 
 
+#: A change of a repair, as a person has seen it: the store, its kind, its name, its statements.
+Approval = tuple[str, str, str, tuple[str, ...]]
+
+
 class Emit(Protocol):
     """Tells the observers of a run that something happened."""
 
@@ -91,6 +95,8 @@ class RunContext:
     emit: Emit
     stop: Stop
     tells_statements: bool = True
+    #: What a repair may do, by store: kind, name and statements of each change. None: only look.
+    approved: frozenset[Approval] | None = None
     halted: threading.Event = field(default_factory=threading.Event)
     run_id: str = field(default_factory=new_run_id)
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop, new_run_id
 from is_db_bootstrap.engine.phases import Phases
+from is_db_bootstrap.engine.repair import RepairPhases, approvals_of
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanSelfTest, DatabaseBootstrapper
 from is_db_bootstrap.engine.track import LockPolicy, Track
@@ -120,10 +121,17 @@ class BootstrapOrchestrator:
         A signal handler calls this before the process ends at once.
         """
 
-    def run(self, mode: Mode = Mode.APPLY, *, tells_statements: bool = True) -> BootstrapResult:
+    def run(
+        self,
+        mode: Mode = Mode.APPLY,
+        *,
+        tells_statements: bool = True,
+        approved: BootstrapResult | None = None,
+    ) -> BootstrapResult:
         """Run all phases that `mode` asks for, and report.
 
-        Without `tells_statements`, a plan does not look for what would be sent.
+        Without `tells_statements`, a plan does not look for what would be sent. A repair only looks
+        and makes those changes only that the result `approved` of such a look has planned.
         Errors of `is_db_bootstrap.errors` become results. Ctrl-C ends the run cleanly and is raised
         again afterwards, unless a handler called `interrupt`.
         """
@@ -138,8 +146,9 @@ class BootstrapOrchestrator:
             stop=self._stop,
             tells_statements=tells_statements,
             run_id=self._begin_id(),
+            approved=None if approved is None else approvals_of(approved),
         )
-        phases = Phases(run)
+        phases = RepairPhases(run) if mode is Mode.REPAIR else Phases(run)
         try:
             phases.go_through()
         finally:

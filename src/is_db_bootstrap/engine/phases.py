@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from itertools import groupby
@@ -23,6 +24,7 @@ from is_db_bootstrap.engine.store import (
     CanApplyTogether,
     CanAudit,
     CanCheckRights,
+    CanComparePending,
     CanCreateDatabase,
     CanProve,
     CanReleaseLapsed,
@@ -197,9 +199,21 @@ class Phases:
         A store with something pending needs no such removal, because this run takes its lock.
         """
         self._refuse_other_blueprint(track)
-        self._plan_changes(track)
+        try:
+            self._plan_changes(track)
+        except StoreConflict:
+            if self._run.mode is Mode.VERIFY:
+                self._tell_drifts_of_conflict(track)
+            raise
         if self._run.mode is Mode.APPLY and not track.pending:
             self._look_at_lease(track)
+
+    def _tell_drifts_of_conflict(self, track: Track) -> None:
+        """Say both sides of what contradicts the blueprint, where the store can compare that."""
+        if not isinstance(track.store, CanComparePending):
+            return
+        with suppress(StoreConflict):
+            track.drifts += self._look_while_busy(track, track.store.verify)
 
     def _look_at_lease(self, track: Track) -> None:
         """Remove a lease that is over, and remember one that goes on.
@@ -426,12 +440,16 @@ class Phases:
         track.call = Call(change=f"{change.kind} {change.name}")
         track.changing = True
         try:
-            return track.store.apply(change)
+            return self._make_change(track, change)
         except StoreUnavailable as exc:
             self._refuse_ended_call(track, change, exc)
             raise
         finally:
             track.changing = False
+
+    def _make_change(self, track: Track, change: Change) -> str | None:
+        """Let the store make a change. Returns its remark, or None."""
+        return track.store.apply(change)
 
     def _attempt_together(self, track: Track, store: CanApplyTogether, batch: Together) -> None:
         """Make what is left of several changes.
@@ -499,9 +517,7 @@ class Phases:
     def _record_change(
         self, track: Track, change: Change, outcome: Outcome, duration_s: float
     ) -> None:
-        row = ChangeResult(
-            change.name, change.kind, outcome, duration_s, change.detail, change.nature
-        )
+        row = ChangeResult.of(change, outcome, duration_s)
         track.changes.append(row)
         self._run.emit("change", phase=Phase.APPLY, store=track.store.name, change=row)
 
@@ -514,10 +530,7 @@ class Phases:
         if track.plan and track.plan.ahead:
             track.note("Not verified: the store is ahead of this version of the blueprint.")
         elif mode is Mode.VERIFY and track.pending:
-            track.drifts += [
-                Drift(each.name, each.kind, PENDING, each.detail or None, fix=APPLY)
-                for each in track.pending
-            ]
+            track.drifts += self._drifts_of_pending(track)
         else:
             drifts = self._look_while_busy(track, track.store.verify, Phase.VERIFY)
             track.drifts += self._without_awaited(track, drifts)
@@ -526,6 +539,17 @@ class Phases:
         if track.drifts:
             advice = track.store.drift_advice if isinstance(track.store, CanAdvise) else ""
             raise VerificationFailed(track.store.name, track.drifts, advice)
+
+    def _drifts_of_pending(self, track: Track) -> list[Drift]:
+        """What differs in a store with something pending.
+
+        A store without a history compares everything all the same. Of any other one, each pending
+        change is told.
+        """
+        found: Sequence[Drift] = ()
+        if isinstance(track.store, CanComparePending):
+            found = self._look_while_busy(track, track.store.verify, Phase.VERIFY)
+        return list(found) or pending_drifts(track.pending)
 
     def _without_awaited(self, track: Track, drifts: Sequence[Drift]) -> list[Drift]:
         """The drifts without those that another command brings about, which become notes.
@@ -589,6 +613,14 @@ class Phases:
             left_to_expire=self._workers.may_go_on, hurried=self._workers.is_hurried
         )
         self._workers.close_stores()
+
+
+def pending_drifts(changes: Sequence[Change]) -> list[Drift]:
+    """Each pending change as a drift, which `apply` ends."""
+    return [
+        Drift(each.name, each.kind, PENDING, each.declared, each.actual, fix=APPLY)
+        for each in changes
+    ]
 
 
 def _is_database_missing(track: Track) -> bool:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         LockHolder,
         Plan,
         Proof,
+        RepairPlan,
         ServerInfo,
         Status,
     )
@@ -457,6 +458,34 @@ class CanCreateDatabase(Protocol):
 
     def create_database(self) -> str | None:
         """Create the database. Returns a remark when another run was faster, else None."""
+
+
+@runtime_checkable
+class CanComparePending(Protocol):
+    """A store without a history: it compares everything, also while something is pending.
+
+    Its `verify` works also where its `plan` ends in a conflict.
+    """
+
+    compares_pending: bool
+
+
+@runtime_checkable
+class CanRepair(Protocol):
+    """A store that can mend some of what differs, without any loss."""
+
+    def repair_plan(self) -> RepairPlan:
+        """What differs, as changes that mend it, and as drifts that this store cannot mend.
+
+        A change has its statements and its dangers. This only reads. What rows would refuse is
+        among the drifts. Nothing is ever dropped, and what is there and different stays as it is.
+        """
+
+    def repair(self, change: Change) -> str | None:
+        """Make one change of the plan. Returns a remark, or None, as `apply` does.
+
+        Making a change again that was cut off is harmless.
+        """
 
 
 @runtime_checkable

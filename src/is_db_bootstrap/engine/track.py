@@ -286,12 +286,12 @@ class Track:
         if mode is not Mode.VERIFY:
             for change in self.pending:
                 if (change.kind, change.name) not in done:
-                    yield _result_of(change, Outcome.PLANNED)
+                    yield ChangeResult.of(change, Outcome.PLANNED)
         if mode is Mode.PLAN and self._is_only_memory_due:
-            yield _result_of(self.memory_change, Outcome.PLANNED)
+            yield ChangeResult.of(self.memory_change, Outcome.PLANNED)
         if self.plan is not None:
             for change in self.plan.skipped:
-                yield _result_of(change, Outcome.SKIPPED)
+                yield ChangeResult.of(change, Outcome.SKIPPED)
 
     def _store_outcome(self, mode: Mode, *, failed: bool) -> Outcome:
         if self.error is not None:
@@ -300,7 +300,7 @@ class Track:
             return Outcome.CHANGED
         if failed and not self.verified and mode not in _LOOKS_AT_EACH:
             return Outcome.SKIPPED
-        if self.pending and mode in {Mode.PLAN, *_LOOKS_AT_EACH}:
+        if self.pending and mode in {Mode.PLAN, Mode.REPAIR, *_LOOKS_AT_EACH}:
             return Outcome.PLANNED
         if self._is_only_memory_due and mode is Mode.PLAN:
             return Outcome.PLANNED
@@ -314,17 +314,3 @@ def _outcome_of(error: BootstrapError) -> Outcome:
     if isinstance(error, VerificationFailed):
         return Outcome.DRIFTED
     return Outcome.FAILED
-
-
-def _result_of(change: Change, outcome: Outcome) -> ChangeResult:
-    """The report of a change that this run has not made."""
-    return ChangeResult(
-        change.name,
-        change.kind,
-        outcome,
-        detail=change.detail,
-        nature=change.nature,
-        statements=change.statements,
-        is_code=change.is_code,
-        dangers=change.dangers,
-    )

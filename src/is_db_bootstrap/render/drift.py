@@ -30,7 +30,8 @@ def drift_lines(drift: Drift) -> Iterator[str]:
     """
     has_sides = drift.expected is not None or drift.actual is not None
     if drift.message == PENDING:
-        yield from _titled_lines("to do:", _one_line(drift.expected or ""))
+        is_named = drift.expected in {None, drift.object}
+        yield from _titled_lines("to do:", "" if is_named else _one_line(drift.expected or ""))
     elif has_sides:
         yield from _titled_lines("declared:", _one_line(drift.expected or "nothing"))
         yield from _titled_lines("there:", _one_line(drift.actual or "nothing"))
@@ -38,6 +39,8 @@ def drift_lines(drift: Drift) -> Iterator[str]:
         yield from _titled_lines("mend:", drift.fix)
     elif drift.reason:
         yield from _titled_lines("by hand:", _one_line(drift.reason))
+    if drift.not_repaired not in {"", drift.reason}:
+        yield from _titled_lines("left:", _one_line(drift.not_repaired))
 
 
 def _one_line(text: str) -> str:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.errors import VerificationFailed
 from is_db_bootstrap.render.drift import drift_lines, drift_text
 from is_db_bootstrap.render.plain import PlainScreen
 from is_db_bootstrap.render.screen import Column, Line, Screen
@@ -55,7 +56,7 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
     screen = screen or PlainScreen()
     rows = [_store_row(store) for store in result.stores]
     text = screen.table(_COLUMNS, rows, width=WIDTH)
-    lists_changes = verbose or result.mode is Mode.PLAN
+    lists_changes = verbose or result.mode in {Mode.PLAN, Mode.REPAIR}
     tells_details = verbose or result.mode is Mode.VERIFY
     for each in result.stores:
         store = each if tells_details else without_details(each)
@@ -128,7 +129,10 @@ def _change_noun(store: StoreResult, kind: str, number: int) -> str:
 def _detail_lines(store: StoreResult) -> Iterator[tuple[str, str]]:
     """What is left to say of a store behind its changes, line by line, each with its colour."""
     yield from ((f"note: {note}", "dim") for note in store.notes)
-    if store.error and not store.drifts:
+    # The drifts of a verification say the same as its error, and more.
+    differs = store.error is not None and store.error.kind == VerificationFailed.kind
+    is_told = bool(store.drifts) and differs
+    if store.error and not is_told:
         detail = getattr(store.exception, "detail", "")
         message = f"{store.error.message} {detail}".strip()
         yield f"{store.error.kind}: {message}", "red"

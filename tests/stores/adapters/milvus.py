@@ -32,6 +32,7 @@ class Adapter:
     #: What is different and not missing is a conflict already in the plan; see `test_milvus.py`.
     NATURES = NATURES
     TAMPERINGS = ("released", "index dropped", "alias dropped")
+    MENDABLE = TAMPERINGS
 
     def __init__(self, url: str) -> None:
         self.url = url

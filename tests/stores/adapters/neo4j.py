@@ -27,6 +27,7 @@ class Adapter:
     OTHER_SERVER = (ConfigurationError,)
     NATURES = NATURES
     TAMPERINGS = ("constraint dropped", "index dropped", "index on another property")
+    MENDABLE = ("constraint dropped", "index dropped")
 
     def __init__(self, url: str) -> None:
         self.url = url

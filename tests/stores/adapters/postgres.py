@@ -41,6 +41,7 @@ class Adapter:
     OTHER_SERVER = (ConfigurationError,)
     NATURES = NATURES
     TAMPERINGS = tuple(TAMPERINGS)
+    MENDABLE = ("constraint missing", "index missing", "index invalid")
 
     def __init__(self, url: str) -> None:
         self.url = url

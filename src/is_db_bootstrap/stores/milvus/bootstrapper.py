@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
@@ -23,11 +24,12 @@ from is_db_bootstrap.results import (
     Drift,
     Plan,
     Proof,
+    RepairPlan,
     ServerInfo,
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.milvus import abilities, compare, ladder
+from is_db_bootstrap.stores.milvus import abilities, compare, ladder, repairs
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY, Changes
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.dangers import dangers_of
@@ -64,6 +66,7 @@ class MilvusBootstrapper:
 
     name: StoreName = "milvus"
     is_cache = False
+    compares_pending = True
     drift_advice = (
         "Milvus changes no field of a collection that has rows: a new version of it takes what "
         "differs (`is-db-bootstrap vector upgrade`)."
@@ -250,6 +253,40 @@ class MilvusBootstrapper:
         live = self._server.live(declared)
         if not compare.goes_beyond(declared, live.target):
             yield from compare.drifts(declared, live, self._server.definition)
+
+    def repair_plan(self) -> RepairPlan:
+        """What differs: steps that make what is missing of a collection, and the rest.
+
+        A collection that is missing, or differs where Milvus changes nothing in place, gets no
+        steps.
+        """
+        changes: list[Change] = []
+        left: list[Drift] = []
+        for declared in self._blueprint.collections:
+            live = self._server.live(declared)
+            if compare.goes_beyond(declared, live.target):
+                continue
+            drifts = [*compare.drifts(declared, live, self._server.definition)]
+            steps = self._repair_steps(declared, live, drifts)
+            changes += steps
+            left += repairs.left_of(drifts, steps)
+        told = self.with_statements(Plan(tuple(changes)))
+        return RepairPlan(told.changes, tuple(left))
+
+    def _repair_steps(
+        self, declared: Collection, live: Live, drifts: Sequence[Drift]
+    ) -> list[Change]:
+        """The steps that mend drifts of one collection, in an order in which they can be taken."""
+        try:
+            compare.refuse_different(declared, live, self._server.is_collection)
+        except StoreConflict:
+            return []
+        missing = compare.missing(declared, live, self._server.definition)
+        return repairs.steps_of(drifts, missing)
+
+    def repair(self, change: Change) -> str | None:
+        """Take one step, as `apply` does."""
+        return self.apply(change)
 
     def selftest(self) -> Iterator[Proof]:
         """Fill and search a probe collection like each declared one; see `selftest.py`."""

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pymilvus import DataType, FunctionType
@@ -46,6 +46,7 @@ FINISHED = "Finished"
 _NAMED = 5
 _GRAVE = {"dim", "metric", "embedding model"}
 _THE_FIELD, _MISSING = "the field", "missing"
+_THE_FUNCTION, _UNDECLARED = "the function", "none"
 #: Scalar indexes that serve the same queries on VARCHAR; `INVERTED` is refused before 2.4.
 _SAME_INDEX = {"INVERTED": {"INVERTED", "TRIE"}}
 
@@ -179,7 +180,7 @@ def _of_fields(declared: Collection, described: Mapping[str, Any]) -> Iterator[D
         needs_value = not found.get("nullable") and not has_default
         if name not in known and needs_value:
             place = f"{declared.name}.{name}"
-            yield Difference(place, "field", "the field", "none", _type_name(found))
+            yield Difference(place, "field", _THE_FIELD, _UNDECLARED, _type_name(found))
 
 
 def _field_facts(declared: Field, found: Mapping[str, Any]) -> list[tuple[str, Any, Any]]:
@@ -228,7 +229,7 @@ def _of_functions(declared: Collection, described: Mapping[str, Any]) -> Iterato
     for each in declared.functions:
         name, live = f"{declared.name}.{each.name}", found.get(each.name)
         if live is None:
-            yield Difference(name, "function", "the function", each.type, "missing")
+            yield Difference(name, "function", _THE_FUNCTION, each.type, _MISSING)
             continue
         inputs = tuple(live.get("input_field_names") or ())
         outputs = tuple(live.get("output_field_names") or ())
@@ -430,9 +431,16 @@ def _call_to_add(declared: Collection, each: Field) -> str:
     )
 
 
-def _change(name: str, kind: str, detail: str = "") -> Change:
+def _change(
+    name: str,
+    kind: str,
+    detail: str = "",
+    *,
+    expected: str | None = None,
+    actual: str | None = None,
+) -> Change:
     """A step of Milvus. What is there already is found and compared, so it may run again."""
-    return Change(name, kind, detail, Nature.REPEATABLE)
+    return Change(name, kind, detail, Nature.REPEATABLE, expected=expected, actual=actual)
 
 
 def missing(
@@ -451,12 +459,19 @@ def missing(
             yield _change(name, "index", definition(declared, index))
     if live.described is not None:
         for each in property_differences(declared, live.properties):
-            yield _change(f"{declared.name}.{each.key}", "property", each.words)
+            yield _change(
+                f"{declared.name}.{each.key}",
+                "property",
+                each.words,
+                expected=each.expected,
+                actual=each.actual,
+            )
     is_left_behind = live.described is None and live.target == declared.name
     if declared.alias and (live.target is None or is_left_behind):
-        yield _change(declared.alias, "alias", _first_target(declared, live))
+        target = _first_target(declared, live)
+        yield _change(declared.alias, "alias", target, expected=declared.name)
     if declared.load and not live.loaded:
-        yield _change(declared.name, "load")
+        yield _change(declared.name, "load", expected="loaded")
 
 
 def _first_target(declared: Collection, live: Live) -> str:
@@ -497,20 +512,43 @@ def drifts(
     for wrong in property_differences(declared, live.properties):
         name = f"{declared.name}.{wrong.key}"
         call = property_call(declared, wrong.key, wrong.expected)
-        yield Drift(name, "property", wrong.words, wrong.expected, wrong.actual, call)
+        yield _mendable(Drift(name, "property", wrong.words, wrong.expected, wrong.actual, call))
     for index in declared.indexes:
-        found = live.indexes.get(index.field)
-        actual = "missing" if found is None else state(found)
-        if actual != FINISHED:
-            name, expected = f"{declared.name}.{index.field}", definition(declared, index)
-            yield Drift(name, "index", f"is {actual}", expected, actual, APPLY)
+        if drift := _index_drift(declared, index, live, definition):
+            yield drift
     for name in declared.partition_names:
         if name not in live.partitions:
             call = partition_call(declared, name)
-            yield Drift(f"{declared.name}.{name}", "partition", "is missing", name, None, call)
+            place = f"{declared.name}.{name}"
+            yield _mendable(Drift(place, "partition", "is missing", name, None, call))
     if declared.load and not live.loaded:
         message = "is not loaded, so it cannot be searched"
-        yield Drift(declared.name, "load", message, "loaded", "not loaded", load_call(declared))
+        load = load_call(declared)
+        yield _mendable(Drift(declared.name, "load", message, "loaded", None, load))
+
+
+def _mendable(drift: Drift) -> Drift:
+    """The drift, which `repair` mends by the calls that are its fix."""
+    statements = tuple((drift.fix or "").splitlines())
+    return replace(drift, statements=statements, can_repair=True)
+
+
+def _index_drift(
+    declared: Collection,
+    index: Index,
+    live: Live,
+    definition: Callable[[Collection, Index], str],
+) -> Drift | None:
+    """An index that is missing, is not built yet, or could not be built."""
+    found = live.indexes.get(index.field)
+    actual = None if found is None else state(found)
+    if actual == FINISHED:
+        return None
+    name, expected = f"{declared.name}.{index.field}", definition(declared, index)
+    message = f"is {actual or _MISSING}"
+    drift = Drift(name, "index", message, expected, actual, APPLY)
+    # One that failed has to be dropped first.
+    return replace(drift, can_repair=actual != "Failed")
 
 
 def _attribute_drift(declared: Collection, found: Difference, release: Release) -> Drift:
@@ -527,7 +565,18 @@ def _attribute_drift(declared: Collection, found: Difference, release: Release) 
     elif added and release.can_add_fields:
         call = _call_to_add(declared, added).removeprefix("MilvusClient.")
         fix, reason = f"client.{call}", ""
-    return Drift(found.object, found.kind, message, found.expected, found.actual, fix, reason)
+    is_missing, is_extra = found.actual == _MISSING, found.expected == _UNDECLARED
+    is_object = found.attribute in {_THE_FIELD, _THE_FUNCTION}
+    return Drift(
+        found.object,
+        found.kind,
+        message,
+        None if is_object and is_extra else found.expected,
+        None if is_object and is_missing else found.actual,
+        fix,
+        reason,
+        statements=tuple(call for call in (fix or "").splitlines() if call != APPLY),
+    )
 
 
 def _alias_drift(declared: Collection, live: Live) -> Iterator[Drift]:
@@ -538,11 +587,12 @@ def _alias_drift(declared: Collection, live: Live) -> Iterator[Drift]:
     message, is_awaited = "is missing", False
     # Which version has the rows is found out by a run.
     fix = APPLY if live.target is None else alias_call(declared)
+    statements: tuple[str, ...] = () if live.target is None else (fix,)
     if lags_behind(declared, live.target):
         if declared.alias_moves == "by hand":
             return
         message, is_awaited = alias_stays(declared, live.target), True
-        fix = f"is-db-bootstrap vector upgrade {declared.alias}"
+        fix, statements = f"is-db-bootstrap vector upgrade {declared.alias}", ()
     elif live.target is not None:
         message = f"points to {live.target}, declared {declared.name}"
     yield Drift(
@@ -553,6 +603,8 @@ def _alias_drift(declared: Collection, live: Live) -> Iterator[Drift]:
         live.target,
         fix,
         is_awaited=is_awaited,
+        statements=statements,
+        can_repair=live.target is None and live.described is not None,
     )
 
 

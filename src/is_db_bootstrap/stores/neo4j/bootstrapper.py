@@ -13,6 +13,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
@@ -22,6 +23,7 @@ from is_db_bootstrap.results import (
     Nature,
     Plan,
     Proof,
+    RepairPlan,
     ServerInfo,
     Status,
 )
@@ -41,7 +43,12 @@ from is_db_bootstrap.stores.neo4j.dangers import (
     with_dangers,
 )
 from is_db_bootstrap.stores.neo4j.database import Database
-from is_db_bootstrap.stores.neo4j.duplicates import USED_LABELS, refuse_duplicates
+from is_db_bootstrap.stores.neo4j.duplicates import (
+    USED_LABELS,
+    conflicts,
+    refuse_duplicates,
+    without_blocked,
+)
 from is_db_bootstrap.stores.neo4j.errors import Translation
 from is_db_bootstrap.stores.neo4j.fence import Fence
 from is_db_bootstrap.stores.neo4j.file_run import FileRun
@@ -55,6 +62,7 @@ from is_db_bootstrap.stores.neo4j.precondition import Precondition
 from is_db_bootstrap.stores.neo4j.privileges import Privileges, privileges_of
 from is_db_bootstrap.stores.neo4j.recording import Recorder
 from is_db_bootstrap.stores.neo4j.schema_forecast import Forecast, declared, forecast
+from is_db_bootstrap.stores.neo4j.schema_proof import SchemaProof
 from is_db_bootstrap.stores.neo4j.seed import Seed
 
 if TYPE_CHECKING:
@@ -280,10 +288,14 @@ class Neo4jBootstrapper:
         """
         changes = [replace(each, statements=self._statements_of(each)) for each in plan.changes]
         with self._errors(), self._database.session() as session:
-            look = BoundedLook(self._database, session)
-            parse = BoundedLook(self._database, session, all_s=PARSE_S)
+            look, parse = self._bounded_looks(session)
             dangers = Dangers(look, self._forecasted, parse=parse)
             return replace(plan, changes=with_dangers(changes, dangers))
+
+    def _bounded_looks(self, session: neo4j.Session) -> tuple[BoundedLook, BoundedLook]:
+        """What asks for dangers, and what parses statements. Each has its own seconds."""
+        parse = BoundedLook(self._database, session, all_s=PARSE_S)
+        return BoundedLook(self._database, session), parse
 
     def _statements_of(self, change: Change) -> tuple[str, ...]:
         if change.kind == "seed":
@@ -468,7 +480,49 @@ class Neo4jBootstrapper:
             drifts = list(compare.drifts(self._declared_here(session), live))
             missing = self._missing_seeds(session)
         add = "is-db-bootstrap apply --seed"
-        return drifts + [Drift(seed.name, seed.kind, "is missing", fix=add) for seed in missing]
+        seeds = [
+            Drift(seed.name, seed.kind, "is missing", seed.declared, fix=add) for seed in missing
+        ]
+        return drifts + seeds
+
+    def repair_plan(self) -> RepairPlan:
+        """What differs: statements for what is missing, and the rest.
+
+        What duplicates would block is left with their number, where looking for them is cheap.
+        """
+        plan = RepairPlan.of(self.verify())
+        if not plan.changes:
+            return plan
+        with self._errors(), self._database.session() as session:
+            wanted = self._declared_by_name(session)
+            new = [wanted[change.name] for change in plan.changes]
+            blocked = list(conflicts(partial(self._database.rows, session), new))
+            live = self._database.live.objects if self._database.live else {}
+            self._forecasted = Forecasted(wanted, live=live)
+            look, parse = self._bounded_looks(session)
+            plan = without_blocked(plan, blocked)
+            changes = with_dangers(plan.changes, Dangers(look, self._forecasted, parse=parse))
+        return replace(plan, changes=tuple(changes)).without_refused()
+
+    def _declared_by_name(self, session: neo4j.Session) -> dict[str, SchemaObject]:
+        return {each.name or each.definition: each for each in self._declared_here(session)}
+
+    def repair(self, change: Change) -> str | None:
+        """Make a constraint or an index that is missing, and see that it is there and ONLINE.
+
+        Raises `ChangeFailed` when it is not, and `StoreUnavailable` when the lease was lost.
+        """
+        with self._errors(change.name, change), self._database.session() as session:
+            wanted = self._declared_by_name(session)[change.name]
+            is_there = self._database.look(session).find(wanted) is not None
+            if not is_there:
+                self._fence.refuse_lost(session, change)
+                for statement in change.statements:
+                    self._database.rows(session, statement.removesuffix(";"))
+            proof = SchemaProof(self._database, self._timing.index_timeout_s)
+            proof.prove_objects(session, {change.name: wanted}, self._blueprint.name, change)
+        what = f"{change.kind.capitalize()} {change.name}"
+        return MadeByOther(f"{what} was made meanwhile.") if is_there else None
 
     def _declared_here(self, session: neo4j.Session) -> list[SchemaObject]:
         """What the files that this server takes leave behind.

@@ -35,7 +35,8 @@ def findings(
         actual = described(thing)
         drop = f"{removal(thing)};"
         message = "is not declared"
-        yield Drift(thing.name, thing.kind, message, None, actual, fix=drop, finding=True)
+        found = Drift(thing.name, thing.kind, message, None, actual, fix=drop, finding=True)
+        yield replace(found, statements=(drop,))
 
 
 def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
@@ -53,7 +54,8 @@ def _drift(wanted: SchemaObject, live: LiveSchema) -> Drift | None:
     unusable = Drift(name, wanted.kind, message, "ONLINE", index.state)
     if index.state == "FAILED":
         return _with_fix(unusable, wanted, found)
-    return replace(unusable, fix=f"{waiting(index.name)};")
+    wait = f"{waiting(index.name)};"
+    return replace(unusable, fix=wait, statements=(wait,))
 
 
 def _with_fix(drift: Drift, wanted: SchemaObject, found: SchemaObject | None) -> Drift:
@@ -62,7 +64,9 @@ def _with_fix(drift: Drift, wanted: SchemaObject, found: SchemaObject | None) ->
     if create is None:
         return replace(drift, reason=FROM_FILE)
     drop = [] if found is None else [removal(found)]
-    return replace(drift, fix="\n".join(f"{statement};" for statement in [*drop, create]))
+    statements = tuple(f"{statement};" for statement in [*drop, create])
+    is_missing = found is None
+    return replace(drift, fix="\n".join(statements), statements=statements, can_repair=is_missing)
 
 
 def why_unusable(index: LiveIndex) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.results import RepairPlan
 from is_db_bootstrap.stores.neo4j.cypher_schema import SchemaObject
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 from is_db_bootstrap.stores.neo4j.kind import STORE
@@ -30,6 +31,12 @@ def refuse_duplicates(rows: Rows, new: Sequence[SchemaObject]) -> None:
 
     Else the server finds them in `apply`.
     """
+    for conflict in conflicts(rows, new):
+        raise conflict
+
+
+def conflicts(rows: Rows, new: Sequence[SchemaObject]) -> Iterator[StoreConflict]:
+    """What duplicates would block, one conflict for each, where looking for them is cheap."""
     unique = [thing for thing in new if thing.type in {"UNIQUENESS", "KEY"}]
     if not unique:
         return
@@ -49,7 +56,15 @@ def refuse_duplicates(rows: Rows, new: Sequence[SchemaObject]) -> None:
         # A label has no nodes when only a constraint or an index is on it.
         groups = duplicates(rows, thing) if 0 < counts[pattern] <= AFFORDABLE_NODES else []
         if groups:
-            raise blocked(thing, groups)
+            yield blocked(thing, groups)
+
+
+def without_blocked(plan: RepairPlan, blocked: Sequence[StoreConflict]) -> RepairPlan:
+    """The repair without the constraints that duplicates block, which are left with the reason."""
+    reasons = {each.subject: f"{each.message} {each.hint}" for each in blocked}
+    refused = [each.drift(reasons[each.name]) for each in plan.changes if each.name in reasons]
+    changes = tuple(each for each in plan.changes if each.name not in reasons)
+    return RepairPlan(changes, (*plan.left, *refused))
 
 
 def duplicates(rows: Rows, thing: SchemaObject) -> list[str]:
@@ -80,7 +95,7 @@ def blocked(thing: SchemaObject, groups: Sequence[str]) -> StoreConflict:
             "Remove or merge the duplicates, such as by a Cypher file with a number before it, "
             "and run again."
         ),
-        subject=thing.name,
+        subject=thing.name or thing.definition,
         detail=f"{'; '.join(groups[:GROUPS])}{more}.",
     )
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from neo4j import exceptions as raised
@@ -39,7 +39,16 @@ class SchemaProof:
 
         `IF NOT EXISTS` is silent for a name with another definition.
         """
-        wanted = declared([file])
+        self.prove_objects(session, declared([file]), file.name, change)
+
+    def prove_objects(
+        self,
+        session: neo4j.Session,
+        wanted: Mapping[str, SchemaObject],
+        file_name: str,
+        change: Change,
+    ) -> None:
+        """See that `wanted` is there, and that its indexes are ONLINE."""
         if not wanted:
             return
         kinds = {str(thing.kind) for thing in wanted.values()}
@@ -57,13 +66,13 @@ class SchemaProof:
             if found is None:
                 raise ChangeFailed(
                     STORE,
-                    f"{thing} of {file.name} is not there after it was created.",
+                    f"{thing} of {file_name} is not there after it was created.",
                     change=change,
                     hint="See who drops it, and run again.",
                     subject=thing.name,
                 )
             if not thing.matches(found):
-                raise different(thing, found, file.name)
+                raise different(thing, found, file_name)
             self._refuse_unfinished(found, live, change)
 
     def _await_online(self, session: neo4j.Session, names: Sequence[str]) -> None:

@@ -42,6 +42,7 @@ from is_db_bootstrap.results import (
     Nature,
     Plan,
     Proof,
+    RepairPlan,
     ServerInfo,
     Status,
 )
@@ -952,12 +953,13 @@ class PostgreSQLBootstrapper:
         try:
             reader = self._reader()
         except DatabaseMissing:
-            return [Drift(self._url.database, "database", "is missing", fix=APPLY)]
+            name = self._url.database
+            return [Drift(name, "database", "is missing", name, fix=APPLY)]
         record = self._history.read(reader)
         if self._history.is_ahead(record):
             return []
         pending = [
-            Drift(change.name, "revision", "is not applied", change.detail or None, fix=APPLY)
+            Drift(change.name, "revision", "is not applied", change.declared, fix=APPLY)
             for change in self._pending(record)
         ]
         edited = [each.drift for each in revision_digests.edited(record, self._chain)]
@@ -965,6 +967,28 @@ class PostgreSQLBootstrapper:
             return [*pending, *edited]
         with looking(self.target, "the catalogue"), self._as_declared(reader):
             return [*edited, *self._declared.drifts(reader)]
+
+    def repair_plan(self) -> RepairPlan:
+        """What differs: statements for what is missing and holds no rows, and the rest.
+
+        What rows would refuse, such as a unique index over duplicates, is left with the reason.
+        """
+        from is_db_bootstrap.stores.postgres.repairs import with_dangers
+
+        plan = RepairPlan.of(self.verify())
+        if not plan.changes:
+            return plan
+        with errors(self.target, "the tables of the repair"):
+            return with_dangers(plan, self._reader(), self._schema)
+
+    def repair(self, change: Change) -> str | None:
+        """Make an index, a constraint, statistics or a trigger that is missing."""
+        from is_db_bootstrap.stores.postgres.repairs import run
+
+        self._changing_in = threading.get_ident()
+        with self._changing(lambda: change), self._session_roles.working() as session:
+            self._remember(session)
+            return run(session, change)
 
     def audit(self) -> Sequence[Drift]:
         """What is not declared, and what is not compared.

@@ -65,6 +65,7 @@ _GRANTED_ON = {
     "type grant": ("enum", "domain", "composite type", "range type", "base type"),
     "foreign server grant": ("foreign server",),
 }
+_COLUMNS_FIRST = "Columns of its table differ. Mend those first."
 #: A text in quotes, or a name with a dot behind it.
 _QUALIFIER = re.compile(r"('(?:[^']|'')*')|(?:[^\W\d]\w*|\"(?:[^\"]|\"\")*\")\.")
 
@@ -157,6 +158,18 @@ def missing_roles(catalogue: Catalogue, there: Collection[str]) -> Iterator[Drif
             )
             message = f"is not on this server, so {what} not compared"
             yield Drift(role, "role", message)
+
+
+def after_columns(drifts: Iterable[Drift]) -> list[Drift]:
+    """The drifts, of which none can be repaired on a table whose columns differ."""
+    found = list(drifts)
+    tables = {first_part(each.object) for each in found if each.kind == "column"}
+    return [
+        replace(each, can_repair=False, not_repaired=_COLUMNS_FIRST)
+        if each.can_repair and first_part(each.object) in tables
+        else each
+        for each in found
+    ]
 
 
 def in_schema(schema: str, found: Iterable[Drift]) -> Iterator[Drift]:

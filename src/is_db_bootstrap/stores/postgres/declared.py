@@ -117,7 +117,8 @@ class Declared:
         for schema, declared in self._by_schema(self.catalogue).items():
             if schema not in seen.schemas:
                 create = f"CREATE SCHEMA {identifier(schema)};"
-                found.append(Drift(schema, "schema", "is missing", schema, fix=create))
+                missing = Drift(schema, "schema", "is missing", schema, fix=create)
+                found.append(replace(missing, statements=(create,)))
                 continue
             told = [
                 *compare.drifts(
@@ -141,7 +142,9 @@ class Declared:
         """The drifts of one schema, each with the statement that would mend it."""
         from is_db_bootstrap.stores.postgres.mending import Mending
 
-        mended = map(Mending(schema, self.schema, declared, live).with_fix, told)
+        mended = compare.after_columns(
+            map(Mending(schema, self.schema, declared, live).with_fix, told)
+        )
         return mended if schema == self.schema else compare.in_schema(schema, mended)
 
     def findings(self, reader: Callable[[], Connection]) -> list[Drift]:

@@ -1,7 +1,8 @@
 """The statements that bring an object back to what `catalogue.json` declares.
 
 A catalogue has definitions as the server writes them, so most statements can be made of it. A
-person runs them. Nothing here asks a server, and this tool never runs them itself.
+person runs them. Nothing here asks a server. Of these statements, `repair` runs those only that
+make what is missing and holds no rows, after it has asked (`repairs`).
 
 What is not made is told with its reason. The catalogue folds white space in the body of a function,
 for one, so a body in which white space may count cannot be written again.
@@ -96,6 +97,11 @@ _OWNER_OF = {"owner": "TABLE", "sequence owner": "SEQUENCE", "schema owner": "SC
 _BETWEEN = ",\n    "
 
 
+#: What `repair` makes when it is missing. None of these has rows of its own.
+_REPAIRED = frozenset({"constraint", "index", "statistics", "trigger"})
+_BUILDS = re.compile(r"^(CREATE (?:UNIQUE )?INDEX|REINDEX INDEX) ")
+
+
 class _Unmade(Exception):
     """There is no statement. The text says why."""
 
@@ -131,7 +137,24 @@ class Mending:
             return replace(drift, reason=str(exc))
         if self.own != "public":
             statements.insert(0, f"SET search_path TO {search_path(self.own)}")
-        return replace(drift, fix="\n".join(f"{_seen(each)};" for each in statements))
+        shown = tuple(f"{_seen(each)};" for each in statements)
+        mended = replace(drift, fix="\n".join(shown), statements=shown)
+        if not self._is_repairable(drift):
+            return mended
+        sent = shown if self._is_partitioned(drift) else tuple(map(_leaving_others_alone, shown))
+        return replace(mended, statements=sent, can_repair=True)
+
+    def _is_repairable(self, drift: Drift) -> bool:
+        """Whether the statements make something that holds no rows, and drop nothing."""
+        if drift.kind not in _REPAIRED:
+            return False
+        left_unfinished = {f"{drift.expected} INVALID", f"{drift.expected} NOT VALID"}
+        return drift.actual is None or drift.actual in left_unfinished
+
+    def _is_partitioned(self, drift: Drift) -> bool:
+        """Whether the part belongs to a table whose indexes cannot be built concurrently."""
+        table = self.found.get("table", {}).get(_PART.findall(drift.object)[0], "")
+        return " partition by " in table
 
     def _statements(
         self, kind: str, name: str, expected: str | None, actual: str | None
@@ -487,6 +510,11 @@ class Mending:
             if not is_there:
                 option = _GRANT_OPTION if may_grant else ""
                 yield f"GRANT {privilege}{columns} ON {what} TO {to}{option}"
+
+
+def _leaving_others_alone(statement: str) -> str:
+    """The statement, which lets others read and write while it builds an index."""
+    return _BUILDS.sub(r"\1 CONCURRENTLY ", statement)
 
 
 def _seen(statement: str) -> str:

@@ -18,19 +18,29 @@ from is_db_bootstrap.engine.memory import Memory, Recall
 from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
-from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
+from is_db_bootstrap.results import (
+    Change,
+    Drift,
+    LockHolder,
+    Plan,
+    Proof,
+    RepairPlan,
+    ServerInfo,
+    Status,
+)
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.redis import ladder, memory_record, probe
+from is_db_bootstrap.stores.redis import ladder, memory_record, planned_commands, probe
 from is_db_bootstrap.stores.redis import lock as redis_lock
 from is_db_bootstrap.stores.redis.compare import Comparison
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.key_reader import names_after
+from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
 from is_db_bootstrap.stores.redis.lock import Lease
-from is_db_bootstrap.stores.redis.planned_commands import shown_record
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
+from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -55,6 +65,7 @@ class RedisBootstrapper:
     """
 
     name: StoreName = "redis"
+    compares_pending = True
     drift_advice = (
         "A program that writes such keys writes them again: see which one it is "
         "(`is-db-bootstrap redis audit`)."
@@ -171,7 +182,7 @@ class RedisBootstrapper:
         """The plan with the command that records the conventions, a line for each of these."""
         before = self._comparison.read(self._planned_on)
         after = self._comparison.next_record(before, self._opened.now_s())
-        shown = shown_record(self._record_key, before, after)
+        shown = planned_commands.shown_record(self._record_key, before, after)
         changes = [replace(each, statements=(shown,)) for each in plan.changes]
         return replace(plan, changes=tuple(changes))
 
@@ -392,6 +403,36 @@ class RedisBootstrapper:
     def verify(self) -> Sequence[Drift]:
         """The record equals the declaration, or one drift that says what differs."""
         return self._comparison.drifts(self._recorded())
+
+    def repair_plan(self) -> RepairPlan:
+        """Each pattern of which keys lack the lifetime that it declares, and the rest.
+
+        All keys are looked at. The record itself is left to `apply`.
+        """
+        with self._errors("the keys"):
+            missing = self._lifetimes(()).count(list(self._opened.masters()))
+        lifetimes = {key.name: key for key in self._blueprint.keys}
+        changes = [
+            planned_commands.lifetime_change(lifetimes[name], count)
+            for name, count in missing.items()
+            if count
+        ]
+        return RepairPlan(tuple(changes), tuple(self.verify()))
+
+    def repair(self, change: Change) -> str | None:
+        """Give the keys of one pattern that have no lifetime the longest declared one.
+
+        A key that got a lifetime or another type meanwhile keeps that.
+        """
+        with self._errors(change.name, change):
+            opened = self._opened
+            masters, is_cluster = list(opened.masters()), opened.is_cluster
+            mended = self._lifetimes((change.name,)).mend(masters, is_cluster=is_cluster)
+        done = mended.done.total()
+        return f"{counted(done, 'key')} of {change.name} got a lifetime."
+
+    def _lifetimes(self, names: Sequence[str]) -> MissingLifetimes:
+        return MissingLifetimes(self._blueprint.keys, names)
 
     def audit(self) -> Sequence[Drift]:
         """Look at no more than `scan_budget` keys.

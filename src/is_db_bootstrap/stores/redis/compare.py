@@ -59,14 +59,15 @@ class Comparison:
         """
         notes = tuple(self._eviction(info))
         if recorded is None:
-            return Plan((self._change(f"record {self.declared.summary()}"),), notes=notes)
+            first = self._change(f"record {self.declared.summary()}", None)
+            return Plan((first,), notes=notes)
         found = self._compared(recorded, now_s)
         if found.standing is Standing.SAME:
             return Plan(notes=notes)
         if found.order is Order.SUPPOSED:
             is_known = self.declared.digest in recorded.undecided
             remember = f"remember {self.declared.summary()} as the other of two versions"
-            changes = () if is_known else (self._change(remember),)
+            changes = () if is_known else (self._change(remember, recorded),)
             return Plan(changes, notes=(*notes, self._older_for_now(recorded)), ahead=True)
         if found.standing is Standing.AHEAD:
             return Plan(notes=(*notes, self._ahead()), ahead=True)
@@ -74,7 +75,7 @@ class Comparison:
             raise self._diverged(recorded, found)
         if found.order is Order.UNDECIDED:
             notes += (self._undecided(recorded),)
-        return Plan((self._change(self.declared.difference(recorded)),), notes=notes)
+        return Plan((self._change(self.declared.difference(recorded), recorded),), notes=notes)
 
     def next_record(self, before: Record | None, now_s: float) -> Record:
         """The record that is to follow `before`."""
@@ -100,8 +101,15 @@ class Comparison:
         declared = self.declared.summary()
         return [Drift(self._record_key, KIND, message, declared, actual, APPLY)]
 
-    def _change(self, detail: str) -> Change:
-        return Change(self._record_key, KIND, detail, Nature.ATOMIC)
+    def _change(self, detail: str, recorded: Record | None) -> Change:
+        return Change(
+            self._record_key,
+            KIND,
+            detail,
+            Nature.ATOMIC,
+            expected=self.declared.summary(),
+            actual=recorded.summary() if recorded is not None else None,
+        )
 
     def _compared(self, recorded: Record, now_s: float) -> Found:
         together = self._began_together(recorded, now_s)

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 from is_db_bootstrap.blueprint import KeyPattern
-from is_db_bootstrap.results import Drift
+from is_db_bootstrap.results import DifferenceKind, Drift
 from is_db_bootstrap.stores.redis.key_patterns import EMPTY_NAME, PatternTable, name_text, prefix_of
 from is_db_bootstrap.stores.redis.key_reader import (
     BATCH,
@@ -149,6 +149,8 @@ class Audit:
                 fix,
                 reason,
                 finding=True,
+                difference=DifferenceKind.DIFFERENT,
+                statements=(fix,) if fix else (),
             )
             self._drifts.append(found)
 
@@ -157,7 +159,14 @@ class Audit:
             if (more := self._broken[key.name] - NAMED) > 0:
                 keys, break_it = ("key", "breaks") if more == 1 else ("keys", "break")
                 message = f"{more} more {keys} of {key.name} {break_it} it"
-                yield Drift(key.pattern, "key pattern", message, reason=_SEE_ALL, finding=True)
+                yield Drift(
+                    key.pattern,
+                    "key pattern",
+                    message,
+                    reason=_SEE_ALL,
+                    finding=True,
+                    difference=DifferenceKind.DIFFERENT,
+                )
 
     def _fitting_none(self) -> Iterator[Drift]:
         named = [prefix for prefix, _ in self._undeclared.most_common() if prefix][:NAMED]
@@ -168,12 +177,12 @@ class Audit:
             if prefix == EMPTY_NAME:
                 message = "a key with an empty name fits no declared pattern"
             shown = cut(prefix, LONGEST_NAME)
-            yield Drift(shown, "key prefix", message, reason=_UNDECLARED, finding=True)
+            yield _undeclared(shown, "key prefix", message)
         more = self._undeclared.total() - sum(self._undeclared[prefix] for prefix in named)
         if more:
             keys = noun(more, "key with another prefix fits", "keys with other prefixes fit")
             message = f"{more} more {keys} no declared pattern"
-            yield Drift("keyspace", "audit", message, reason=_UNDECLARED, finding=True)
+            yield _undeclared("keyspace", "audit", message)
 
     def _not_seen(self) -> Iterator[Drift]:
         if self._forbidden:
@@ -186,6 +195,12 @@ class Audit:
                 f"(scan_budget {self._budget}), from a random place on"
             )
             yield Drift("keyspace", "audit", message)
+
+
+def _undeclared(what: str, kind: str, message: str) -> Drift:
+    """A finding about keys that nobody has declared."""
+    extra = DifferenceKind.EXTRA
+    return Drift(what, kind, message, reason=_UNDECLARED, finding=True, difference=extra)
 
 
 def _mending(look: Look, key: KeyPattern) -> tuple[str | None, str]:

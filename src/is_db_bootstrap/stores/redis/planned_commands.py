@@ -1,11 +1,15 @@
-"""The command that records the conventions, written for a person to read."""
+"""The commands of a run, written for a person to read: the record, and lifetimes."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from is_db_bootstrap.results import Change, Nature
+from is_db_bootstrap.wording import counted
+
 if TYPE_CHECKING:
+    from is_db_bootstrap.blueprint import KeyPattern
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 _INDENT = "    "
@@ -22,6 +26,18 @@ def shown_record(key: str, before: Record | None, after: Record) -> str:
     for kind, old, new in zip(("key", "channel"), was, after.conventions, strict=True):
         lines += (f"{_INDENT}{line}" for line in _differences(kind, old, new))
     return "\n".join(lines)
+
+
+def lifetime_change(key: KeyPattern, count: int) -> Change:
+    """The repair of a pattern, of which `count` keys have no lifetime."""
+    return Change(
+        key.name,
+        "lifetime",
+        f"{counted(count, 'key')} of {key.pattern} without a lifetime",
+        Nature.REPEATABLE,
+        (f"EXPIRE {key.pattern} {key.longest_ttl}",),
+        expected=f"<= {key.longest_ttl} s",
+    )
 
 
 def _differences(kind: str, old: Mapping[str, Any], new: Mapping[str, Any]) -> Iterator[str]:
