@@ -44,7 +44,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
-from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema
+from is_db_bootstrap.stores.postgres import elsewhere, hosts, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
@@ -305,6 +305,7 @@ class PostgreSQLBootstrapper:
         """
         self.close()
         self._held_lock = None
+        self._session_roles.one_server.release()
         self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
@@ -319,14 +320,14 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             row = connection.execute(_LOOK.encode()).fetchone()
         version, standby, read_only, age_s = row or ("", False, "off", 0.0)
-        if standby or read_only == "on":
-            what = "a standby" if standby else "read-only (default_transaction_read_only)"
-            way_out = "Give the address of the primary; a fail-over may be going on."
-            if not standby:
-                way_out += " Or let an administrator take the setting from the role or the database"
-                way_out += " (ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only)."
+        if read_only == "on" and not standby:
             raise StoreUnavailable(
-                self.name, f"{self.target} is {what} and cannot be written to.", hint=way_out
+                self.name,
+                f"{self.target} is read-only (default_transaction_read_only) and cannot be "
+                "written to.",
+                hint="Give the address of the primary; a fail-over may be going on. Or let an "
+                "administrator take the setting from the role or the database (ALTER ROLE or "
+                "ALTER DATABASE … RESET default_transaction_read_only).",
             )
         if age_s < YOUNG_S:
             connect(self._url, limit_s, database=connection.info.dbname).close()
@@ -773,7 +774,12 @@ class PostgreSQLBootstrapper:
         if self._engine is None:
             watch = self._watch if isinstance(self._watch, Watch) else None
             self._engine = postgres_alembic.engine(
-                self._url, self._path_schema, self._timing, self._remember, watch
+                self._url,
+                self._path_schema,
+                self._timing,
+                self._remember,
+                watch,
+                one_server=self._session_roles.one_server,
             )
         return self._engine
 
@@ -907,10 +913,27 @@ class PostgreSQLBootstrapper:
         if isinstance(taken, postgres_lock.AdvisoryLock):
             # No cancel of a change may end the session of the lock.
             self._open_sessions.forget(taken.connection)
+            self._stay_on_server(taken)
         self._held_lock = taken if isinstance(taken, postgres_lock.AdvisoryLock) else None
         if self._held_lock is not None:
             self._lift_limits()
         return taken
+
+    def _stay_on_server(self, lock: postgres_lock.AdvisoryLock) -> None:
+        """Let every session of this run reach the server of its lock from now on.
+
+        The session that looks may be an earlier one, of a server that was the primary then.
+        Raises `StoreUnavailable` for a standby, whose lock would be worth nothing.
+        """
+        one_server = self._session_roles.one_server
+        server = one_server.hold(lock.connection)
+        if server is not None and server.is_standby:
+            lock.release()
+            raise hosts.standby_reached(self._url, server.place)
+        session = self._session
+        if session is not None and not one_server.has(session):
+            self._session = None
+            session.close()
 
     def _begin_import(self) -> None:
         """Import what revisions need, if any are due, which takes as long as the stores' answers.

@@ -22,6 +22,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
+from is_db_bootstrap.stores.postgres.hosts import WAY_OUT
 from is_db_bootstrap.stores.postgres.refused_statement import where
 from is_db_bootstrap.stores.postgres.server_words import told
 from is_db_bootstrap.stores.tls_look import TlsFailed, certificate_missing
@@ -136,7 +137,7 @@ def _read_only(url: StoreUrl, text: str) -> BootstrapError:
     return StoreUnavailable(
         NAME,
         f"No host of {url} can be written to: {text}.",
-        hint="Give the address of the primary.",
+        hint=WAY_OUT,
     )
 
 
@@ -174,7 +175,10 @@ _REFUSALS = (
         _not_ready,
     ),
     (
-        r"session is (read-only|not read-only)|server is in hot standby|not accepting connections",
+        (
+            r"session is (read-only|not read-only)|server is (in|not in) hot standby"
+            r"|is a standby \(read-only\)|not accepting connections"
+        ),
         _read_only,
     ),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),
