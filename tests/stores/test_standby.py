@@ -10,15 +10,19 @@ import uuid
 import psycopg
 import pytest
 
+from is_db_bootstrap.app import orchestrator
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import Mode, Outcome
-from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
 from servers import DEBIAN_POSTGRES_15
 from standbys import Pair
+from team_project import TeamProject
 
 pytestmark = [
     pytest.mark.postgres,
@@ -48,7 +52,7 @@ def pair(servers):
 def shop(pair, tmp_path, monkeypatch):
     made = Shop(pair, tmp_path / "migrations")
     middle = types.ModuleType(MIDDLE)
-    middle.happen = lambda: made.happen()
+    middle.happen = made.call_happen
     monkeypatch.setitem(sys.modules, MIDDLE, middle)
     return made
 
@@ -72,6 +76,9 @@ class Shop:
         text += f"def upgrade():\n{textwrap.indent(body, '    ')}\ndef downgrade():\n    pass\n"
         (self.folder / f"{name}.py").write_text(text)
 
+    def call_happen(self):
+        self.happen()
+
     def create(self):
         self.pair.primary.ask(f'CREATE DATABASE "{self.name}"')
         self.pair.standby.wait_for(self.pair.primary)
@@ -87,8 +94,6 @@ class Shop:
             if left and (event.kind, getattr(event.phase, "value", None)) == left[0]:
                 left.clear()
                 self.happen()
-
-        from is_db_bootstrap.engine.retry import RetryPolicy
 
         return BootstrapOrchestrator(
             [store], blueprint="shop", observers=[observe], retry=RetryPolicy.of(timing)
@@ -145,7 +150,8 @@ def test_a_standby_that_is_asked_for_is_looked_at_and_never_changed(shop):
     wished = f"{shop.pair.standby.url}/{shop.name}?target_session_attrs=standby"
     planned = shop.run(wished, Mode.PLAN)
     assert [change.name for change in planned.stores[0].changes] == ["a1", "b2", "c3"], planned
-    refused = shop.run(wished)
+    any_server = wished.replace("=standby", "=any")
+    refused = shop.run(any_server, timing=Timing(timeout_s=0.2, connect_timeout_s=5))
     assert refused.exit_code == 4, refused
     assert "is a standby (read-only)" in error_of(refused).message
     shop.run().raise_for_failure()
@@ -162,18 +168,144 @@ def test_a_missing_database_is_made_on_the_primary(shop):
     assert shop.rows(shop.pair.primary) == [1, 2]
 
 
-def show(result):
-    print(result.exit_code, [c for c in result.stores[0].changes], error_of(result))
+# --- a fail-over in the middle of a run
+
+#: An event of a run, and whether the run may go on after it. A run that has taken its lock may not.
+MOMENTS = {
+    "before the plan": (("phase", "plan"), False),
+    "before the lock": (("phase", "lock"), True),
+    "under the lock": (("phase", "plan again"), False),
+    "before the first revision": (("phase", "apply"), False),
+    "before a revision": (("change-started", "apply"), False),
+    "before a commit": (("change-ran", "apply"), None),
+    "after a revision": (("change", "apply"), False),
+    "before verify": (("phase", "verify"), False),
+}
 
 
-@pytest.mark.parametrize(
-    "at", [("phase", "plan"), ("phase", "lock"), ("phase", "plan again"), ("change-started", "apply"), ("change-ran", "apply"), ("change", "apply"), ("phase", "verify"), ("phase", "apply")]
-)
-def test_probe(shop, at):
+def made(result):
+    return [each.name for each in result.stores[0].changes if each.outcome is Outcome.CHANGED]
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_standby_that_is_promoted_in_the_middle_doubles_nothing(shop, moment):
     shop.create()
     shop.happen = shop.pair.fail_over
-    result = shop.run(at=at)
-    show(result)
-    result = shop.run()
-    show(result)
+    at, goes_on = MOMENTS[moment]
+    first = shop.run(at=at)
+    if goes_on is not None:
+        assert first.exit_code == (0 if goes_on else 4), first
+    told = made(first)
+    with psycopg.connect(f"{shop.pair.standby.url}/{shop.name}") as session:
+        [found] = session.execute("SELECT to_regclass('alembic_version') IS NOT NULL").fetchone()
+        recorded = session.execute("SELECT * FROM alembic_version").fetchall() if found else []
+    order = ["a1", "b2", "c3"]
+    reached = order[: order.index(recorded[0][0]) + 1] if recorded else []
+    assert told == reached, first
+    second = shop.run()
+    assert second.ok, second
+    assert made(second) == order[len(reached) :], second
     assert shop.rows() == [1, 2]
+    assert shop.run().outcome is Outcome.UNCHANGED
+
+
+def test_the_plan_of_a_primary_that_has_gone_is_made_again_on_the_new_one(shop):
+    shop.create()
+    shop.happen = shop.pair.fail_over
+    assert made(shop.run(at=("phase", "lock"))) == ["a1", "b2", "c3"]
+
+
+def test_a_primary_that_ends_during_a_revision_leaves_nothing_half_done(shop):
+    shop.create()
+    body = f'op.execute("INSERT INTO account VALUES (1)")\nimport {MIDDLE}\n{MIDDLE}.happen()\n'
+    shop.add("b2", "a1", f'{body}op.execute("INSERT INTO account VALUES (7)")')
+    shop.happen = shop.pair.fail_over
+    first = shop.run()
+    assert first.exit_code == 4, first
+    assert made(first) == ["a1"]
+    assert shop.rows() == []
+    shop.happen = lambda: None
+    assert made(shop.run()) == ["b2", "c3"]
+    assert shop.rows() == [1, 2, 7]
+
+
+def test_a_commit_that_a_fail_over_has_taken_back_is_told(shop):
+    """The standby gets nothing any more, as behind a network that is cut."""
+    shop.create()
+    shop.run(mode=Mode.PLAN).raise_for_failure()
+    shop.add("b2", "a1", f'import {MIDDLE}\n{MIDDLE}.happen()\nop.execute("SELECT 1")')
+    shop.add("c3", "b2", f'import {MIDDLE}\n{MIDDLE}.happen()\nop.execute("SELECT 1")')
+    events = [shop.pair.fail_over, shop.pair.cut_off]
+
+    def happen():
+        events.pop()()
+
+    shop.happen = happen
+    first = shop.run()
+    assert first.exit_code == 4, first
+    assert made(first) == ["a1"]
+    [lost] = [each for each in first.stores[0].changes if each.name == "b2"]
+    assert (lost.outcome, lost.detail) == (Outcome.FAILED, "taken back by the fail-over")
+    assert any("has taken back b2" in note for note in first.stores[0].notes), first
+    shop.happen = lambda: None
+    assert made(shop.run()) == ["b2", "c3"]
+
+
+def test_two_primaries_at_once_do_not_share_a_run(shop):
+    """The old primary lives on and has the lock, and new sessions reach the promoted standby."""
+    shop.create()
+    body = f"import {MIDDLE}\n{MIDDLE}.happen()\n"
+    body += "with op.get_bind().engine.begin() as second:\n"
+    body += '    second.exec_driver_sql("INSERT INTO account VALUES (9)")'
+    shop.add("b2", "a1", body)
+    shop.happen = shop.pair.standby.promote
+    result = shop.run()
+    try:
+        assert result.exit_code != 0, result
+        error = error_of(result)
+        assert f"has reached {shop.pair.standby.address}, which is another server" in str(error)
+        assert shop.pair.primary.address in str(error)
+        assert shop.rows(shop.pair.primary) == []
+        assert shop.rows(shop.pair.standby) == []
+    finally:
+        shop.pair.primary.kill()
+    shop.happen = lambda: None
+    assert made(shop.run()) == ["b2", "c3"]
+    assert shop.rows() == [2, 9]
+
+
+def test_an_apply_to_a_standby_that_was_asked_for_ends_at_once(shop):
+    shop.create()
+    wished = f"{shop.pair.standby.url}/{shop.name}?target_session_attrs=standby"
+    result = shop.run(wished)
+    assert result.exit_code == 2, result
+    assert "asks for a standby (target_session_attrs=standby)" in error_of(result).message
+
+
+@pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])
+def test_the_environment_of_a_team_gets_an_address_that_sqlalchemy_reads(
+    shop, tmp_path, driver, monkeypatch
+):
+    shop.create()
+    scheme = f"postgresql+{driver}:"
+    url = shop.pair.url(shop.name).replace("postgresql:", scheme)
+    monkeypatch.setenv("SHOP_DATABASE", "")
+    folder = tmp_path / "team"
+    folder.mkdir()
+    team = TeamProject(folder, url, driver)
+    team.write(
+        "db/env.py",
+        (folder / "db/env.py")
+        .read_text()
+        .replace(
+            'os.environ["SHOP_DATABASE"]', 'context.get_x_argument(as_dictionary=True).get("url")'
+        ),
+    )
+    team.revision("a1", None, 'op.execute("CREATE TABLE account (cents int)")')
+    team.toml.write_text('[postgres]\nalembic = "alembic.ini"\nx = ["url={url}"]\n')
+    blueprint = load_blueprint(team.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": url})
+    result = orchestrator(blueprint, settings, RunOptions()).run()
+    result.raise_for_failure()
+    assert made(result) == ["a1"]
+    assert shop.rows(shop.pair.primary) == []

@@ -107,6 +107,16 @@ class Pair:
         self.standby.follow(self.primary)
         self._start(self.standby)
 
+    def cut_off(self):
+        """Let the standby get nothing any more of what the primary writes."""
+        self.standby.wait_for(self.primary)
+        self.standby.ask("ALTER SYSTEM SET primary_conninfo = ''")
+        self.standby.ask("SELECT pg_reload_conf()")
+        deadline = time.monotonic() + 60
+        while self.primary.ask("SELECT count(*) FROM pg_stat_replication"):
+            assert time.monotonic() < deadline, "the standby still follows"
+            time.sleep(0.02)
+
     def fail_over(self):
         """End the primary as a crash would, and promote the standby."""
         self.primary.kill()

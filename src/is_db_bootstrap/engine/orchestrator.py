@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop
+from is_db_bootstrap.engine.losses import tell_losses
 from is_db_bootstrap.engine.phases import Phases
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanSelfTest, DatabaseBootstrapper
@@ -122,6 +123,7 @@ class BootstrapOrchestrator:
         phases = Phases(run)
         try:
             phases.go_through()
+            tell_losses(run)
         finally:
             phases.close()
             self._unfinished = phases.workers.unfinished

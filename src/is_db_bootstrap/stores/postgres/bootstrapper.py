@@ -34,6 +34,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
+    ChangeResult,
     Drift,
     LockHolder,
     Nature,
@@ -73,6 +74,7 @@ from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.history import History
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
+from is_db_bootstrap.stores.postgres.reached import OneServer, server_of
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Record
@@ -96,6 +98,8 @@ if TYPE_CHECKING:
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
 YOUNG_S = 10
+#: Seconds that the server gets to say what it records, after a fail-over.
+_READ_BACK_S = 10.0
 #: The schema of a caller that names none.
 _USUAL_SCHEMA = "public"
 _LOOK = """
@@ -696,6 +700,24 @@ class PostgreSQLBootstrapper:
         if self._team and not self._cancelled.is_set():
             failure.message += self._team.connections.told_limits(failure)
 
+    def lost_changes(self, made: Sequence[ChangeResult]) -> Sequence[ChangeResult]:
+        """The revisions of this run that the present primary does not record.
+
+        Nothing is lost on the server that had our lock. Raises what `connection.connect` does.
+        """
+        lock_server = self._session_roles.one_server.held
+        any_server = replace(self._session_roles, one_server=OneServer())
+        try:
+            session = any_server.looking(_READ_BACK_S)
+        except DatabaseMissing:
+            return made
+        with session:
+            if server_of(session) == lock_server:
+                return ()
+            recorded = self._history.read(session).revisions
+        kept = self._chain.until([name for name in recorded if name in self._chain.parents])
+        return [each for each in made if each.kind == "revision" and each.name not in kept]
+
     def apply_all(self, changes: Sequence[Change]) -> list[str]:
         """Take all these steps at once, without an engine. Returns the remarks."""
         remarks: list[str] = []
@@ -923,13 +945,14 @@ class PostgreSQLBootstrapper:
         """Let every session of this run reach the server of its lock from now on.
 
         The session that looks may be an earlier one, of a server that was the primary then.
-        Raises `StoreUnavailable` for a standby, whose lock would be worth nothing.
+        Raises `StoreUnavailable` for a standby, whose lock would be worth nothing, or
+        `ConfigurationError` when the address asks for standbys only.
         """
         one_server = self._session_roles.one_server
         server = one_server.hold(lock.connection)
         if server is not None and server.is_standby:
             lock.release()
-            raise hosts.standby_reached(self._url, server.place)
+            raise hosts.standby_reached(self._url, server.place, is_to_change=True)
         session = self._session
         if session is not None and not one_server.has(session):
             self._session = None

@@ -29,9 +29,9 @@ if TYPE_CHECKING:
 DEFAULT_PORT = "5432"
 #: The option that says which of several servers is wanted.
 WISH = "target_session_attrs"
-#: Words of that option which ask for a primary, and those which may lead to a standby.
-OF_PRIMARY = frozenset({"primary", "read-write"})
+#: Words of that option which may lead to a standby, and those which lead to nothing else.
 OF_STANDBY = frozenset({"any", "standby", "read-only", "prefer-standby"})
+_NEVER_PRIMARY = frozenset({"standby", "read-only"})
 #: The word that every version of libpq and asyncpg knows.
 _USUAL_WISH = "read-write"
 #: The first libpq with the word `primary`. It asks whether the server is a standby, and not
@@ -122,11 +122,22 @@ def has_more_addresses(host: str) -> bool:
     return len({address[4][0] for address in found}) > 1
 
 
-def standby_reached(url: StoreUrl, where: str) -> StoreUnavailable:
+def standby_reached(
+    url: StoreUrl, where: str, *, is_to_change: bool = False
+) -> StoreUnavailable | ConfigurationError:
     """The error of a server that only repeats what another one writes.
 
-    It is no lasting one, because a standby may be promoted at any moment.
+    It is no lasting one, because a standby may be promoted at any moment. An address that asks for
+    standbys only will never lead to a server that can be changed: `is_to_change` says that this
+    was meant.
     """
+    wish = _last(url, WISH)
+    if is_to_change and wish in _NEVER_PRIMARY:
+        return ConfigurationError(
+            f"postgres: {url} asks for a standby ({WISH}={wish}), and {where} {IS_STANDBY}, so "
+            "nothing can be applied there.",
+            hint=f"Leave {WISH} out of the address that apply is given.",
+        )
     return StoreUnavailable(
         "postgres", f"{url} leads to {where}, which {IS_STANDBY}.", hint=WAY_OUT
     )
