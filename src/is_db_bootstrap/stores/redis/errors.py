@@ -31,8 +31,8 @@ STORE = "redis"
 # `status_code`.
 _REFUSED_FOR_NOW = {
     "READONLY": (
-        "It is a read-only replica; a fail-over may be going on, else give the address of the "
-        "master."
+        "It is a read-only replica. If a fail-over is going on, run again. Else give the address "
+        "of the master, or those of its Sentinels (redis+sentinel://)."
     ),
     "LOADING": "It reads its data set; wait, or give a longer --timeout.",
     "MISCONF": (

@@ -1,0 +1,155 @@
+"""A replica of Redis, and a fail-over in the middle of what a run or a command does."""
+
+from __future__ import annotations
+
+import pytest
+import redis
+
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.errors import StoreUnavailable
+from is_db_bootstrap.results import Outcome
+from is_db_bootstrap.settings import StoreUrl, Timing
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from is_db_bootstrap.stores.redis.keyspace import Keyspace
+from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
+from sentinels import PROGRAM, Starter, Watched, client_at
+
+pytestmark = [
+    pytest.mark.redis,
+    pytest.mark.skipif(PROGRAM is None, reason="Debian's redis-server is not installed"),
+]
+
+RECORD = "is-db-bootstrap:conventions:shop"
+SHOP = Blueprint(
+    "shop", "for tests", keys=(KeyPattern("cart", "cart:{id}", "string", 60, "app", "for tests"),)
+)
+#: The lease is short, because a lock that a fail-over has kept has to lapse before the next run.
+TIMING = Timing(
+    timeout_s=30, connect_timeout_s=5, lease_s=2, retry_initial_s=0.05, retry_maximum_s=0.2
+)
+
+
+@pytest.fixture(scope="module")
+def servers(tmp_path_factory):
+    start = Starter(tmp_path_factory.mktemp("redis-failover"))
+    yield Watched(start)
+    start.close()
+
+
+@pytest.fixture
+def watched(servers):
+    """A master and its replica, without keys, and their Sentinel."""
+    servers.settle()
+    servers.ask(servers.master, "FLUSHALL")
+    return servers
+
+
+def run(watched, at=None, happen=lambda: None):
+    """The result of a run. `happen` is called at the first event of this kind and phase."""
+    left = [at] if at else []
+
+    def observe(event):
+        if left and (event.kind, getattr(event.phase, "value", None)) == left[0]:
+            left.clear()
+            happen()
+
+    store = RedisBootstrapper(watched.url, SHOP, timing=TIMING)
+    policy = RetryPolicy.of(TIMING)
+    return BootstrapOrchestrator([store], observers=[observe], retry=policy).run()
+
+
+def is_recorded(watched):
+    return watched.ask(watched.master, "EXISTS", RECORD) == 1
+
+
+def test_a_replica_names_its_master_and_is_not_waited_for_in_vain(watched):
+    url = f"redis://:right@127.0.0.1:{watched.replica}/0"
+    with pytest.raises(StoreUnavailable, match="is a read-only replica") as refusal:
+        RedisBootstrapper(url, SHOP).ping(5)
+    assert f"its master is 127.0.0.1:{watched.master}" in refusal.value.message
+    assert "address of the master" in refusal.value.hint
+    assert refusal.value.exit_code == 4
+
+
+MOMENTS = {
+    "before the plan": ("phase", "plan"),
+    "before the lock": ("phase", "lock"),
+    "under the lock": ("phase", "plan again"),
+    "before the record": ("change-started", "apply"),
+    "after the record": ("change", "apply"),
+}
+
+
+@pytest.mark.parametrize("moment", MOMENTS)
+def test_a_fail_over_in_the_middle_ends_the_run_or_is_followed(watched, moment):
+    first = run(watched, MOMENTS[moment], watched.fail_over)
+    error = first.stores[0].exception
+    assert first.exit_code in {0, 4}, first
+    if first.exit_code == 0:
+        assert is_recorded(watched)
+    else:
+        assert isinstance(error, StoreUnavailable), first
+    second = run(watched)
+    assert second.ok, second
+    assert is_recorded(watched)
+    assert run(watched).outcome is Outcome.UNCHANGED
+
+
+def test_a_master_that_is_cut_off_from_the_sentinels_is_not_told_as_done(watched):
+    """It goes on as a master, and takes the record that is lost with it."""
+    old, new = watched.master, watched.replica
+
+    def cut_off():
+        watched.fail_over()
+        watched.ask(old, "REPLICAOF", "NO", "ONE")
+
+    result = run(watched, ("phase", "verify"), cut_off)
+    assert result.exit_code == 4, result
+    error = result.stores[0].exception
+    assert f"call 127.0.0.1:{new} the master now" in error.message
+    assert f"has written to 127.0.0.1:{old}" in error.message
+    watched.ask(old, "REPLICAOF", "127.0.0.1", new)
+
+
+@pytest.mark.parametrize("when", ["between two batches", "before the last look"])
+def test_lifetimes_that_a_fail_over_interrupts_are_set_by_the_next_call(watched, monkeypatch, when):
+    with client_at(watched.master, password="right") as client:
+        client.mset({f"cart:{number}": "x" for number in range(3000)})
+        client.wait(1, 20_000)
+    looks = []
+    plain_count = MissingLifetimes.count
+
+    def counted_then(self, masters):
+        if when == "before the last look":
+            watched.fail_over()
+        return plain_count(self, masters)
+
+    plain_walk = MissingLifetimes._walk
+
+    def walked(self, master, take):
+        def taken(batch):
+            take(batch)
+            looks.append(len(batch))
+            if len(looks) == 1 and when == "between two batches":
+                watched.fail_over()
+
+        plain_walk(self, master, taken)
+
+    url = StoreUrl.parse("redis", watched.url)
+    with monkeypatch.context() as patch:
+        patch.setattr(MissingLifetimes, "count", counted_then)
+        patch.setattr(MissingLifetimes, "_walk", walked)
+        with Keyspace(url, SHOP, TIMING) as keyspace, pytest.raises(StoreUnavailable) as refusal:
+            keyspace.mend_missing()
+    assert "had got a lifetime on that server before" in refusal.value.message
+    assert "Run fix-ttl again" in refusal.value.hint
+    watched.settle()
+    with Keyspace(url, SHOP, TIMING) as keyspace:
+        mended = keyspace.mend_missing()
+        assert mended.left.total() == 0
+        assert keyspace.count_missing() == {}
+    with client_at(watched.master, password="right") as client:
+        assert all(0 < client.ttl(f"cart:{number}") <= 60 for number in (0, 1500, 2999))
+        assert isinstance(client, redis.Redis)
