@@ -71,7 +71,12 @@ def hosts_of(url: StoreUrl) -> list[Host]:
     """
     found = [Host(host, port) for host, port in url.servers]
     if said := _values(url, "host"):
-        found = [_read_host(each) for each in said]
+        before = found * len(said) if len(found) == 1 else found
+        ports = [host.port for host in before] if len(before) == len(said) else [""] * len(said)
+        read = map(_read_host, said)
+        found = [
+            replace(host, port=host.port or port) for host, port in zip(read, ports, strict=True)
+        ]
     addresses = _values(url, "hostaddr")
     if len(found) == 1 and not found[0].name and len(addresses) > 1:
         found *= len(addresses)
