@@ -24,6 +24,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.errors import translated
 from is_db_bootstrap.stores.neo4j.members import refuse_members, writers_told
+from pages import Reader, blocks, commands
 
 pytestmark = pytest.mark.neo4j
 
@@ -270,3 +271,12 @@ def test_a_leader_that_changes_in_the_middle_doubles_nothing(fronts, store, mome
     done = [each.name for each in both if each.outcome is Outcome.CHANGED]
     assert done == ["V001__shop.cypher", "V002__first.cypher"]
     assert run(store(url)).outcome is Outcome.UNCHANGED
+
+
+def test_the_line_of_routing_is_typed(neo4j_url, tmp_path):
+    [(line, _)] = commands(list(blocks("docs/how-to/standbys.md"))[5])
+    found = "neo4j://neo4j:secret@graph-1:7687"
+    assert found in line
+    line = line.replace(found, neo4j_url.replace("bolt:", "neo4j:"))
+    done = Reader(tmp_path, {}).type(line)
+    assert done.returncode == 0, done.stderr

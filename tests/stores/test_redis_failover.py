@@ -14,6 +14,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.keyspace import Keyspace
 from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
+from pages import Reader, blocks, commands
 from sentinels import PROGRAM, Starter, Watched, client_at
 
 pytestmark = [
@@ -153,3 +154,12 @@ def test_lifetimes_that_a_fail_over_interrupts_are_set_by_the_next_call(watched,
     with client_at(watched.master, password="right") as client:
         assert all(0 < client.ttl(f"cart:{number}") <= 60 for number in (0, 1500, 2999))
         assert isinstance(client, redis.Redis)
+
+
+def test_the_line_of_sentinels_is_typed(watched, tmp_path):
+    [(line, _)] = commands(list(blocks("docs/how-to/standbys.md"))[4])
+    found = "redis+sentinel://:secret@redis-1:26379,redis-2:26379/mymaster/0"
+    assert found in line
+    done = Reader(tmp_path, {}).type(line.replace(found, watched.url))
+    assert done.returncode == 0, done.stderr
+    assert watched.ask(watched.master, "EXISTS", "is-db-bootstrap:conventions:novel_genesis")

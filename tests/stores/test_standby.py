@@ -20,6 +20,7 @@ from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from pages import Reader, blocks, commands
 from servers import DEBIAN_POSTGRES_15
 from standbys import Pair
 from team_project import TeamProject
@@ -309,3 +310,40 @@ def test_the_environment_of_a_team_gets_an_address_that_sqlalchemy_reads(
     result.raise_for_failure()
     assert made(result) == ["a1"]
     assert shop.rows(shop.pair.primary) == []
+
+
+# --- the page
+
+PAGE = "docs/how-to/standbys.md"
+
+
+def typed(pair, name, number, folder):
+    """What the command of a block has printed, with real addresses in the places of the page's."""
+    [(line, _)] = commands(list(blocks(PAGE))[number])
+    pairs = pair.url(name)
+    alone = f"{pair.standby.url}/{name}"
+    line = line.replace("postgresql://app:secret@pg-1:5432,pg-2:5432/shop", pairs)
+    line = line.replace("postgresql://app:secret@pg-2:5432/shop", alone)
+    return Reader(folder, {}).type(line)
+
+
+def test_the_lines_of_standbys_are_typed(pair, tmp_path):
+    name = f"page_{uuid.uuid4().hex[:12]}"
+    done = typed(pair, name, 0, tmp_path)
+    assert done.returncode == 0, done.stderr
+    found = pair.primary.ask("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'", name)
+    assert found > 1
+
+
+def test_the_lines_of_standbys_are_typed_on_a_standby(pair, tmp_path):
+    name = f"page_{uuid.uuid4().hex[:12]}"
+    assert typed(pair, name, 0, tmp_path).returncode == 0
+    pair.standby.wait_for(pair.primary)
+    done = typed(pair, name, 2, tmp_path)
+    assert done.returncode == 0, done.stderr
+    plain = f"is-db-bootstrap verify -b mplp --timeout 1 --postgres-url '{pair.standby.url}/{name}'"
+    refused = Reader(tmp_path, {}).type(plain)
+    assert refused.returncode == 4
+    place = pair.standby.address
+    said = list(blocks(PAGE))[1].text.strip().partition(" leads to ")[2].replace("pg-2:5432", place)
+    assert f"leads to {said}" in " ".join(refused.stderr.split())
