@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
+import time
+
 import pytest
 import redis
 
@@ -15,7 +18,7 @@ from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.keyspace import Keyspace
 from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
 from pages import Reader, blocks, commands
-from sentinels import PROGRAM, Starter, Watched, client_at
+from sentinels import PROGRAM, Starter, Watched, client_at, free_port, until
 
 pytestmark = [
     pytest.mark.redis,
@@ -163,3 +166,80 @@ def test_the_line_of_sentinels_is_typed(watched, tmp_path):
     done = Reader(tmp_path, {}).type(line.replace(found, watched.url))
     assert done.returncode == 0, done.stderr
     assert watched.ask(watched.master, "EXISTS", "is-db-bootstrap:conventions:novel_genesis")
+
+
+# --- a cluster
+
+#: A server gives a fail-over up that has taken so many seconds (CLUSTER_MF_TIMEOUT), and one more.
+GIVEN_UP_S = 6
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory):
+    """The ports of three masters and three replicas."""
+    start = Starter(tmp_path_factory.mktemp("redis-cluster"))
+    ports = [free_port() for _ in range(6)]
+    for port in ports:
+        start("--port", str(port), "--save", "", "--cluster-enabled", "yes")
+    for port in ports:
+        until(lambda port=port: client_at(port).ping(), "a node did not start")
+    nodes = [f"127.0.0.1:{port}" for port in ports]
+    create = ["redis-cli", "--cluster", "create", *nodes, "--cluster-replicas", "1"]
+    subprocess.run([*create, "--cluster-yes"], check=True, capture_output=True, timeout=120)
+
+    def is_linked():
+        roles = [client_at(port).role() for port in ports]
+        replicas = [role for role in roles if role[0] == "slave"]
+        return len(replicas) == 3 and all(role[3] == "connected" for role in replicas)
+
+    until(is_linked, "the replicas were not linked")
+    yield ports
+    start.close()
+
+
+def promote_replica_of(ports, key):
+    """Let the replica of the master that holds `key` take its place."""
+    with redis.RedisCluster("127.0.0.1", ports[0], decode_responses=True) as client:
+        master = client.get_node_from_key(key)
+        replica = next(
+            port
+            for port in ports
+            if client_at(port).role()[:3] == ["slave", master.host, master.port]
+        )
+    asked_at = [0.0]
+
+    def is_promoted():
+        if client_at(replica).role()[0] == "master":
+            return True
+        if time.monotonic() - asked_at[0] > GIVEN_UP_S:
+            asked_at[0] = time.monotonic()
+            client_at(replica).execute_command("CLUSTER FAILOVER")
+        return False
+
+    until(is_promoted, "the replica was not promoted")
+    until(lambda: client_at(master.port).role()[0] == "slave", "the master was not demoted")
+
+
+@pytest.mark.parametrize("moment", ["before the record", "after the record"])
+def test_a_master_of_a_cluster_that_is_replaced_is_followed(cluster, moment):
+    url = f"redis+cluster://127.0.0.1:{cluster[0]}"
+    with redis.RedisCluster("127.0.0.1", cluster[0]) as client:
+        client.delete(RECORD)
+    left = [MOMENTS[moment]]
+
+    def observe(event):
+        if left and (event.kind, getattr(event.phase, "value", None)) == left[0]:
+            left.clear()
+            promote_replica_of(cluster, RECORD)
+
+    store = RedisBootstrapper(url, SHOP, timing=TIMING)
+    policy = RetryPolicy.of(TIMING)
+    first = BootstrapOrchestrator([store], observers=[observe], retry=policy).run()
+    assert first.exit_code in {0, 4}, first
+    again = RedisBootstrapper(url, SHOP, timing=TIMING)
+    second = BootstrapOrchestrator([again], retry=policy).run()
+    assert second.ok, second
+    told = {first.outcome, second.outcome}
+    assert Outcome.CHANGED in told, (first, second)
+    with redis.RedisCluster("127.0.0.1", cluster[0]) as client:
+        assert client.exists(RECORD)

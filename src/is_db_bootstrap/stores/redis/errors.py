@@ -159,6 +159,14 @@ def _without_arguments(text: str) -> str:
 
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     name = code(exc)
+    if isinstance(exc, raised.AskError):
+        # MOVED is one too. Its text is a slot and the server that has the slot.
+        return StoreUnavailable(
+            STORE,
+            f"{target} has moved a slot to another server meanwhile: {told}.",
+            hint="A fail-over or a resharding may be going on. Run again.",
+            subject=subject,
+        )
     if name in DENIED or isinstance(
         exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError
     ):
