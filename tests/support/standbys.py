@@ -100,6 +100,7 @@ class Pair:
             if self.primary.alive() and self.standby.ask("SELECT pg_is_in_recovery()"):
                 return
             self.primary.kill()
+            shutil.rmtree(self.primary.home, ignore_errors=True)
             self.primary, self.standby = self.standby, None
         if not self.primary.alive():
             self._start(self.primary)
@@ -133,3 +134,4 @@ class Pair:
         for server in (self.primary, self.standby):
             if server is not None:
                 server.kill()
+                shutil.rmtree(server.home, ignore_errors=True)

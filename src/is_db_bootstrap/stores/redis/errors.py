@@ -131,7 +131,11 @@ def is_forbidden_key(exc: Exception) -> bool:
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
     told = _without_arguments(str(exc).strip()).removesuffix(".")
-    known = _of_server(exc, told, target, subject) or _of_connection(exc, told, target, subject)
+    known = (
+        _of_slot(exc, told, target, subject)
+        or _of_server(exc, told, target, subject)
+        or _of_connection(exc, told, target, subject)
+    )
     if known is not None:
         return known
     if change is not None:
@@ -157,16 +161,20 @@ def _without_arguments(text: str) -> str:
     return re.sub(r",? with args beginning with:.*", "", text, flags=re.DOTALL | re.IGNORECASE)
 
 
+def _of_slot(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
+    """The error of a cluster whose slot has another server by now. MOVED is an `AskError` too."""
+    if not isinstance(exc, raised.AskError):
+        return None
+    return StoreUnavailable(
+        STORE,
+        f"{target} has moved a slot to another server meanwhile: {told}.",
+        hint="A fail-over or a resharding may be going on. Run again.",
+        subject=subject,
+    )
+
+
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
     name = code(exc)
-    if isinstance(exc, raised.AskError):
-        # MOVED is one too. Its text is a slot and the server that has the slot.
-        return StoreUnavailable(
-            STORE,
-            f"{target} has moved a slot to another server meanwhile: {told}.",
-            hint="A fail-over or a resharding may be going on. Run again.",
-            subject=subject,
-        )
     if name in DENIED or isinstance(
         exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError
     ):
