@@ -326,6 +326,11 @@ SAME = [
     ({"redis": "redis://h/1"}, {"redis": "redis://h?db=1"}),
     ({}, {"postgres": {"database": "novel_genesis"}}),
     ({"postgres": "postgresql://a:1,b:2/a"}, {"postgres": "postgresql://x/a?host=b,a&port=2,1"}),
+    (
+        {"postgres": "postgresql://a:1,b:2/a"},
+        {"postgres": "postgresql:///a?host=b:2&host=a:1"},
+    ),
+    ({"postgres": "postgresql://a,b:5433/a"}, {"postgres": "postgresql:///a?host=a,b:5433"}),
     ({"postgres": "postgresql://db:/a"}, {"postgres": "postgresql://db/a"}),
     ({"redis": "redis://h"}, {"redis": "redis://h/00"}),
     ({"redis": "redis:///0"}, {"redis": "redis://localhost"}),

@@ -75,6 +75,25 @@ def test_the_first_source_wins(empty_folder):
     assert load({"DB_HOST": "real"}, env_file=env_file).stores["postgres"].hosts == "real:5432"
 
 
+@pytest.mark.parametrize(
+    ("host", "port", "hosts"),
+    [
+        ("one,two", None, "one:5432,two:5432"),
+        ("one,two", "5433", "one:5433,two:5433"),
+        ("one,two", "5433,5434", "one:5433,two:5434"),
+        ("::1,two", "5433,5434", "[::1]:5433,two:5434"),
+    ],
+)
+def test_several_hosts_in_variables_get_a_port_each(host, port, hosts):
+    given = {"DB_HOST": host} | ({"DB_PORT": port} if port else {})
+    assert load(given).stores["postgres"].hosts == hosts
+
+
+def test_several_ports_are_not_taken_for_hosts():
+    with pytest.raises(ConfigurationError, match="names 1 host and 2 ports"):
+        load({"DB_HOST": "one", "DB_PORT": "5433,5434"})
+
+
 def test_every_address_says_where_it_came_from(empty_folder):
     (empty_folder / "is-db-bootstrap.toml").write_text('[redis]\nurl = "redis://r"\n')
     settings = load({"NEO4J_URL": "bolt://n"}, flags={"milvus_url": "http://m"})

@@ -66,6 +66,7 @@ CLI = "stores/test_neo4j_migrations_cli.py"
 FLEET = "edges/test_fleet.py::test_the_documented_lines_run"
 SUMMARY = f"{KUBERNETES}::test_a_wrong_password_is_told_by_the_pod_and_fails_the_job_at_once"
 REPLICAS = f"{KUBERNETES}::test_three_replicas_start_at_once_one_applies_and_all_become_ready"
+STANDBY = "stores/test_standby.py::test_the_lines_of_standbys_are_typed"
 AFTER = "acceptance/test_first_steps.py::test_the_readme_and_the_page_after_it_are_followed"
 #: The kustomization of the page, named by what it runs.
 NAMED = f"{KUBERNETES}::test_what_changes_runs_in_a_job_of_another_name"
@@ -138,6 +139,14 @@ PLACES = {
     "docs/how-to/read-a-plan.md": [f"{HERE}::test_the_plan_of_the_page_is_printed"] * 7,
     "docs/how-to/redis-keys.md": [AUDIT, AUDIT, RIGHTS, RIGHTS],
     "docs/how-to/repair.md": [f"{HERE}::test_the_page_of_repairs_is_followed"] * 3,
+    "docs/how-to/standbys.md": [
+        STANDBY,
+        f"{STANDBY}_on_a_standby",
+        f"{STANDBY}_on_a_standby",
+        "stores/test_standby.py::test_two_primaries_at_once_do_not_share_a_run",
+        "stores/test_redis_failover.py::test_the_line_of_sentinels_is_typed",
+        "stores/test_neo4j_cluster.py::test_the_line_of_routing_is_typed",
+    ],
     "docs/how-to/stock-tools.md": [
         ALEMBIC,
         "edges/test_own_blueprint.py::test_stock_alembic_works_on_a_folder",

@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop, new_run_id
+from is_db_bootstrap.engine.losses import tell_losses
 from is_db_bootstrap.engine.phases import Phases
 from is_db_bootstrap.engine.repair import RepairPhases, approvals_of
 from is_db_bootstrap.engine.retry import RetryPolicy
@@ -151,6 +152,7 @@ class BootstrapOrchestrator:
         phases = RepairPhases(run) if mode is Mode.REPAIR else Phases(run)
         try:
             phases.go_through()
+            tell_losses(run)
         finally:
             phases.close()
             self._unfinished = phases.workers.unfinished

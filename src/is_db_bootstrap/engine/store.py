@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import (
         Change,
+        ChangeResult,
         Diagnosis,
         Drift,
         LockHolder,
@@ -522,6 +523,17 @@ class CanProve(Protocol):
         """Write something that is gone at once. Raises when that is refused.
 
         The engine calls this in apply mode before verify, also when nothing was planned.
+        """
+
+
+@runtime_checkable
+class CanReadBack(Protocol):
+    """A store whose server may be replaced by another one that lacks the last changes."""
+
+    def lost_changes(self, made: Sequence[ChangeResult]) -> Sequence[ChangeResult]:
+        """Those of the changes that this run has made and that are not recorded at present.
+
+        The engine asks after it has lost a store. Raises when the store cannot be asked.
         """
 
 

@@ -8,6 +8,7 @@ import tomllib
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,8 @@ from is_db_bootstrap.stores.kinds import KINDS
 _STORE_KEYS = ("url", "database", "username", "password", "password_file")
 #: The port of an `https` address that names none.
 _HTTPS_PORT = "443"
+#: A host with a port behind it, in the value of an option (SQLAlchemy writes them so).
+_HOST_AND_PORT = re.compile(r"(?P<host>[^:/@]+):(?P<port>\d+)")
 #: What stands at the start of a line in every TOML document of targets, and in no JSON.
 _TOML = re.compile(r"^\s*(\[\[\s*targets\s*\]\]|\[\s*targets\s*[.\]]|targets\s*[=.])", re.MULTILINE)
 _SHARD = re.compile(r"(?:(\d+)/)?(\d+)")
@@ -361,21 +364,32 @@ def _place(url: StoreUrl, schema: str) -> str:
 def servers(url: StoreUrl, kind: StoreKind) -> list[tuple[str, str]]:
     """Hosts and ports of an address. What its query says of them goes before the rest."""
     default = _HTTPS_PORT if url.scheme == "https" else str(kind.default_port)
-    hosts = [host for host, _ in url.servers]
-    ports = [port or default for _, port in url.servers]
+    pairs = url.servers
     if said := _first_option(url, kind.place_options.get("hosts", ())):
-        hosts = said.split(",")
-    if said := _first_option(url, kind.place_options.get("port", ())):
-        ports = said.split(",")
-    if len(ports) == 1:
-        ports *= len(hosts)
-    return list(zip(hosts, ports, strict=False))
+        before = [port for _, port in pairs] * (len(said) if len(pairs) == 1 else 1)
+        pairs = [_host_and_port(*each) for each in zip_longest(said, before, fillvalue="")]
+    ports = _first_option(url, kind.place_options.get("port", ()))
+    if ports:
+        ports *= len(pairs) if len(ports) == 1 else 1
+        pairs = [(host, port) for (host, _), port in zip(pairs, ports, strict=False)]
+    return [(host, port or default) for host, port in pairs]
 
 
-def _first_option(url: StoreUrl, names: Collection[str]) -> str:
-    """The first of these options that the query of an address sets. Empty when it sets none."""
-    query = dict(url.query)
-    return next((query[name] for name in names if query.get(name)), "")
+def _first_option(url: StoreUrl, names: Collection[str]) -> list[str]:
+    """What the first of these options has that the query of an address sets.
+
+    An option may be there more than once, and hold commas. Empty when none is set.
+    """
+    for name in names:
+        if values := [value for key, value in url.query if key == name and value]:
+            return ",".join(values).split(",")
+    return []
+
+
+def _host_and_port(text: str, port: str) -> tuple[str, str]:
+    """A host of an option, behind which a port may stand. `port` is the one that holds else."""
+    match = _HOST_AND_PORT.fullmatch(text)
+    return (match["host"], match["port"]) if match else (text, port)
 
 
 def plain_host(host: str) -> str:

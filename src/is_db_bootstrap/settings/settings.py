@@ -39,6 +39,7 @@ from is_db_bootstrap.settings.tls_files import ClientCertificate
 from is_db_bootstrap.settings.unknown_names import mistyped
 from is_db_bootstrap.stores.kind import StoreKind
 from is_db_bootstrap.stores.kinds import KINDS
+from is_db_bootstrap.wording import counted
 
 _DEFAULT_SCHEMA = "public"
 #: What a recorded revision may mean that nobody here knows.
@@ -244,9 +245,8 @@ def _of_parts(kind: StoreKind, blueprint: Blueprint, sources: Sources, source: s
     def part(name: str, default: str) -> str:
         return sources.variables.get(parts[name], default)
 
-    host = _written_host(part("host", default_host))
-    hosts = f"{host}:{part('port', default_port)}"
     try:
+        hosts = _written_hosts(part("host", default_host), part("port", default_port))
         check_servers(hosts)
     except AddressError as exc:
         raise ConfigurationError(
@@ -283,6 +283,22 @@ def _default_address(kind: StoreKind, blueprint: Blueprint, sources: Sources) ->
         password="" if is_given else kind.default_password,
         source=DEFAULT_SOURCE,
     )
+
+
+def _written_hosts(hosts: str, ports: str) -> str:
+    """Hosts and ports as an address writes them. One port is that of all hosts.
+
+    Both have commas where there are several, as libpq's PGHOST and PGPORT have. Raises
+    `AddressError` when there are several ports, and not one for each host.
+    """
+    each_host, each_port = hosts.split(","), ports.split(",")
+    if len(each_port) == 1:
+        each_port *= len(each_host)
+    if len(each_host) != len(each_port):
+        counts = f"{counted(len(each_host), 'host')} and {counted(len(each_port), 'port')}"
+        raise AddressError(f"names {counts}")
+    pairs = zip(each_host, each_port, strict=True)
+    return ",".join(f"{_written_host(host)}:{port}" for host, port in pairs)
 
 
 def _written_host(host: str) -> str:

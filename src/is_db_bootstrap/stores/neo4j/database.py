@@ -7,6 +7,7 @@ import re
 import uuid
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import neo4j
@@ -17,7 +18,7 @@ from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores import foreign_server
 from is_db_bootstrap.stores.neo4j import errors as neo4j_errors
-from is_db_bootstrap.stores.neo4j import waiting
+from is_db_bootstrap.stores.neo4j import members, waiting
 from is_db_bootstrap.stores.neo4j.connection import client_arguments, tls_way
 from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema
 from is_db_bootstrap.stores.neo4j.cypher_text import Statement, quoted
@@ -42,6 +43,8 @@ CALL dbms.components() YIELD name, versions, edition WHERE name = 'Neo4j Kernel'
 RETURN versions[0] AS version, edition
 """
 _DATABASE = "SHOW {which} YIELD name, address, currentStatus, statusMessage, access, writer"
+#: Any database: null is the home database of the user.
+_ROUTES = "CALL dbms.routing.getRoutingTable({}, $database) YIELD servers RETURN servers"
 _CONSTRAINTS = (
     "SHOW CONSTRAINTS YIELD name, type, entityType, labelsOrTypes, properties, propertyType"
 )
@@ -101,7 +104,12 @@ class Database:
     def open(self, timeout_s: float) -> ServerInfo:
         """One try on new connections, with the credentials once."""
         limit = min(timeout_s, self._connect_timeout_s)
-        with self._looking_at_tls(limit), self._errors(), self._recognising(limit):
+        with (
+            self._looking_at_tls(limit),
+            self._looking_at_routes(limit),
+            self._errors(),
+            self._recognising(limit),
+        ):
             driver = self._opening = self._open(limit)
             try:
                 rows = self._ask(driver, _COMPONENTS, limit)
@@ -131,6 +139,36 @@ class Database:
                 way = tls_way(self._url)
                 refuse_tls_fault(self._url, way, BOLT_PORT, exc, min(timeout_s, 1.0))
             raise
+
+    @contextmanager
+    def _looking_at_routes(self, timeout_s: float) -> Iterator[None]:
+        """Raise `StoreUnavailable` with the cause when a server names a writer out of our reach.
+
+        The driver says only that it has no connection to a writer. So the very server is asked for
+        its routing table. That takes no new guess of a password: the server has let us in before.
+        """
+        try:
+            yield
+        except StoreUnavailable as exc:
+            if self._url.scheme.startswith(members.ROUTING) and neo4j_errors.lacks_writer(exc):
+                limit_s = min(timeout_s, 2.0)
+                members.refuse_unreachable(self._url, self._told_writers(limit_s, exc), limit_s)
+            raise
+
+    def _told_writers(self, limit_s: float, cause: StoreUnavailable) -> list[str]:
+        """The writers that the server of this address names. Raises `cause` when it names none."""
+        direct = replace(self._url, scheme=self._url.scheme.replace(members.ROUTING, "bolt", 1))
+        given = {**client_arguments(direct), "connection_timeout": limit_s}
+        try:
+            with (
+                neo4j.GraphDatabase.driver(**given, max_transaction_retry_time=0) as driver,
+                driver.session(database="system") as session,
+            ):
+                query = neo4j.Query(_ROUTES, timeout=max(limit_s, 0.1))
+                row = session.run(query, database=self._url.database or None).single(strict=True)
+                return members.writers_told(row["servers"])
+        except (raised.Neo4jError, raised.DriverError):
+            raise cause from cause.__cause__
 
     @contextmanager
     def _recognising(self, timeout_s: float) -> Iterator[None]:
@@ -196,27 +234,7 @@ class Database:
             return  # not allowed everywhere; the query before has read from the database
         self.is_alone = len(rows) == 1
         self.name = str(rows[0]["name"]) if rows else self.name
-        mine = []
-        if self._url.scheme.startswith("bolt"):
-            mine = [row for row in rows if row["address"] == self._url.hosts]
-        is_ours = bool(mine) or len(rows) == 1
-        for row in mine or rows:
-            if row["currentStatus"] != "online" and is_ours:
-                told = f": {row['statusMessage']}" if row["statusMessage"] else ""
-                raise StoreUnavailable(
-                    STORE,
-                    f"Database {row['name']} at {self._target} is {row['currentStatus']}{told}.",
-                    hint="Wait for it, start it (START DATABASE), or see its log.",
-                ).at(Rung.TARGET)
-        writers = [r for r in mine or rows if r["writer"] and r["access"] == "read-write"]
-        if rows and not writers:
-            raise StoreUnavailable(
-                STORE,
-                f"{self._target} is not the writer of database {rows[0]['name']}, "
-                "or it is read-only.",
-                hint="Write neo4j:// instead of bolt:// to be led to the writer; "
-                "bolt:// only when one server is reachable.",
-            ).at(Rung.WRITABLE)
+        members.refuse_members(self._url, rows)
 
     @property
     def driver(self) -> neo4j.Driver:

@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.stores.neo4j.kind import STORE
+from is_db_bootstrap.stores.neo4j.members import TO_ONE_SERVER, way_to_writer
 from is_db_bootstrap.stores.neo4j.server_words import safe_words, status_words
 from is_db_bootstrap.stores.tls_look import TlsFailed
 
@@ -88,12 +89,10 @@ _TLS = (
     "Write bolt+s:// or neo4j+s:// for a server with TLS (+ssc for a self-signed certificate, "
     "or NEO4J_CA_FILE), else bolt://."
 )
+#: What a routing driver says that has tried each writer of its table (`_async/io/_pool.py`).
+_NO_WRITER = "Failed to obtain connection towards"
 _NOT_BOLT = ("UnsupportedServerProduct", "looks like HTTP")
 _TLS_SIGNS = ("BoltSecurityError", "SSLError", "CertificateError", "certificate verify failed")
-_ROUTE = (
-    "Write neo4j:// instead of bolt:// to be led to the writer; bolt:// only when exactly one "
-    "server is reachable."
-)
 
 
 def code(exc: BaseException) -> str:
@@ -134,6 +133,11 @@ def told(exc: BaseException) -> tuple[str, str]:
         status_words(str(exc.gql_status_description or "")) or "for a reason that may name values"
     )
     return f"{general}, GQL status {exc.gql_status}" if exc.gql_status else general, everything
+
+
+def lacks_writer(exc: BootstrapError) -> bool:
+    """Whether a routing driver has an address of a writer, and no connection to it."""
+    return isinstance(exc.__cause__, raised.SessionExpired) and _NO_WRITER in str(exc.__cause__)
 
 
 def is_silent(exc: BaseException) -> bool:
@@ -224,7 +228,9 @@ def _unavailable(
     """
     if name in {NOT_A_LEADER, READ_ONLY}:
         return StoreUnavailable(
-            STORE, f"{target} is not the writer of its database: {told}.", hint=_ROUTE
+            STORE,
+            f"{target} is not the writer of its database: {told}.",
+            hint=way_to_writer(target),
         ).at(Rung.WRITABLE)
     if name in TERMINATED:
         return StoreUnavailable(
@@ -261,11 +267,9 @@ def _of_driver(exc: raised.DriverError, target: str, subject: str) -> BootstrapE
         return TlsFailed(STORE, f"TLS to {target} failed: {told}.", hint=_TLS)
     if isinstance(exc, raised.ConfigurationError):
         return ConfigurationError(f"neo4j: the address {target} is refused by the driver: {told}.")
-    if "routing" in told and "Errno" not in everything:
+    if ("routing" in told or _NO_WRITER in told) and "Errno" not in everything:
         return StoreUnavailable(
-            STORE,
-            f"{target} gave no way to a writer: {told}.",
-            hint="Write bolt:// when exactly one server is reachable, as through a port-forward.",
+            STORE, f"{target} gave no way to a writer: {told}.", hint=TO_ONE_SERVER
         ).at(Rung.TARGET)
     if is_silent(exc):
         return StoreUnavailable(

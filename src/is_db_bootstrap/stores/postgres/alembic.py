@@ -43,6 +43,7 @@ from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.half_done import StepWatch, Watch, WorkingConnection
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.named_types import is_made, named_type, place_of
+from is_db_bootstrap.stores.postgres.reached import OneServer
 from is_db_bootstrap.stores.postgres.revision_folder import draft_of
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 from is_db_bootstrap.stores.postgres.search_path import Found, leads_nowhere
@@ -99,15 +100,17 @@ def engine(
     timing: Timing,
     opened: Callable[[psycopg.Connection[Any]], None] = lambda _: None,
     watch: Watch | None = None,
+    *,
+    one_server: OneServer | None = None,
 ) -> Engine:
     """An engine whose connections we open ourselves, so that every form of address works.
 
     Their search path begins with `schema`, if there is one. The first one is opened at once.
-    `opened` is told of each.
+    `opened` is told of each. All of them reach `one_server`, if it is given.
 
     All of them are watched by `watch` while a revision runs.
     """
-    sessions = SessionRoles(url, schema, timing)
+    sessions = SessionRoles(url, schema, timing, one_server or OneServer())
 
     def open_session() -> WorkingConnection:
         connection = sessions.working()

@@ -37,6 +37,7 @@ from is_db_bootstrap.errors import (
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
+    ChangeResult,
     Drift,
     LockHolder,
     Nature,
@@ -51,6 +52,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import (
     elsewhere,
+    hosts,
     ladder,
     lineage_table,
     memory_table,
@@ -85,6 +87,7 @@ from is_db_bootstrap.stores.postgres.half_done import Watch
 from is_db_bootstrap.stores.postgres.history import History
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.open_sessions import OpenSessions
+from is_db_bootstrap.stores.postgres.reached import OneServer, server_of
 from is_db_bootstrap.stores.postgres.recorded_elsewhere import RecordedElsewhere
 from is_db_bootstrap.stores.postgres.revision_step import RevisionSteps
 from is_db_bootstrap.stores.postgres.revisions import Record
@@ -110,6 +113,8 @@ if TYPE_CHECKING:
 #: A server that started less than so many seconds ago is asked twice: an image's first boot starts
 #: a server that it ends again.
 YOUNG_S = 10
+#: Seconds that the server gets to say what it records, after a fail-over.
+_READ_BACK_S = 10.0
 #: The schema of a caller that names none.
 _USUAL_SCHEMA = "public"
 _LOOK = """
@@ -340,6 +345,7 @@ class PostgreSQLBootstrapper:
         """
         self.close()
         self._held_lock = None
+        self._session_roles.one_server.release()
         self._cancelled.clear()
         limit = min(timeout_s, self._timing.connect_timeout_s)
         try:
@@ -355,14 +361,14 @@ class PostgreSQLBootstrapper:
             row = connection.execute(_LOOK.encode()).fetchone()
         version, standby, read_only, age_s = row or ("", False, "off", 0.0)
         self._server_age_s = age_s
-        if standby or read_only == "on":
-            what = "a standby" if standby else "read-only (default_transaction_read_only)"
-            way_out = "Give the address of the primary; a fail-over may be going on."
-            if not standby:
-                way_out += " Or let an administrator take the setting from the role or the database"
-                way_out += " (ALTER ROLE or ALTER DATABASE … RESET default_transaction_read_only)."
+        if read_only == "on" and not standby:
             raise StoreUnavailable(
-                self.name, f"{self.target} is {what} and cannot be written to.", hint=way_out
+                self.name,
+                f"{self.target} is read-only (default_transaction_read_only) and cannot be "
+                "written to.",
+                hint="Give the address of the primary; a fail-over may be going on. Or let an "
+                "administrator take the setting from the role or the database (ALTER ROLE or "
+                "ALTER DATABASE … RESET default_transaction_read_only).",
             ).at(Rung.WRITABLE)
         if age_s < YOUNG_S:
             connect(self._url, limit_s, database=connection.info.dbname).close()
@@ -843,6 +849,24 @@ class PostgreSQLBootstrapper:
         if self._team and not self._cancelled.is_set():
             failure.message += self._team.connections.told_limits(failure)
 
+    def lost_changes(self, made: Sequence[ChangeResult]) -> Sequence[ChangeResult]:
+        """The revisions of this run that the present primary does not record.
+
+        Nothing is lost on the server that had our lock. Raises what `connection.connect` does.
+        """
+        lock_server = self._session_roles.one_server.held
+        any_server = replace(self._session_roles, one_server=OneServer())
+        try:
+            session = any_server.looking(_READ_BACK_S)
+        except DatabaseMissing:
+            return made
+        with session:
+            if server_of(session) == lock_server:
+                return ()
+            recorded = self._history.read(session).revisions
+        kept = self._chain.until([name for name in recorded if name in self._chain.parents])
+        return [each for each in made if each.kind == "revision" and each.name not in kept]
+
     def apply_all(self, changes: Sequence[Change]) -> list[str]:
         """Take all these steps at once, without an engine. Returns the remarks."""
         remarks: list[str] = []
@@ -921,7 +945,12 @@ class PostgreSQLBootstrapper:
         if self._engine is None:
             watch = self._watch if isinstance(self._watch, Watch) else None
             self._engine = postgres_alembic.engine(
-                self._url, self._path_schema, self._timing, self._remember, watch
+                self._url,
+                self._path_schema,
+                self._timing,
+                self._remember,
+                watch,
+                one_server=self._session_roles.one_server,
             )
         return self._engine
 
@@ -1079,6 +1108,7 @@ class PostgreSQLBootstrapper:
         if isinstance(taken, postgres_lock.AdvisoryLock):
             # No cancel of a change may end the session of the lock.
             self._open_sessions.forget(taken.connection)
+            self._stay_on_server(taken)
         self._held_lock = taken if isinstance(taken, postgres_lock.AdvisoryLock) else None
         if self._held_lock is not None:
             self._lift_limits()
@@ -1097,6 +1127,23 @@ class PostgreSQLBootstrapper:
         """End the session that holds the lock, if it was not heard of since."""
         with errors(self.target, f"advisory lock {self._number}"):
             return postgres_lock.remove(self._reader(), self._number, seen)
+
+    def _stay_on_server(self, lock: postgres_lock.AdvisoryLock) -> None:
+        """Let every session of this run reach the server of its lock from now on.
+
+        The session that looks may be an earlier one, of a server that was the primary then.
+        Raises `StoreUnavailable` for a standby, whose lock would be worth nothing, or
+        `ConfigurationError` when the address asks for standbys only.
+        """
+        one_server = self._session_roles.one_server
+        server = one_server.hold(lock.connection)
+        if server is not None and server.is_standby:
+            lock.release()
+            raise hosts.standby_reached(self._url, server.place, is_to_change=True)
+        session = self._session
+        if session is not None and not one_server.has(session):
+            self._session = None
+            session.close()
 
     def _begin_import(self) -> None:
         """Import what revisions need, if any are due, which takes as long as the stores' answers.

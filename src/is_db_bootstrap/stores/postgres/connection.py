@@ -26,7 +26,7 @@ from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.settings.tls import tls_wish
 from is_db_bootstrap.stores.foreign_server import recognised
-from is_db_bootstrap.stores.postgres import pooler
+from is_db_bootstrap.stores.postgres import hosts, pooler
 from is_db_bootstrap.stores.postgres.errors import (
     NAME,
     DatabaseMissing,
@@ -37,6 +37,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     known_refusal,
 )
 from is_db_bootstrap.stores.postgres.kind import ssl_mode
+from is_db_bootstrap.stores.postgres.reached import QUESTION, Reached
 from is_db_bootstrap.stores.postgres.tls import checked_tls, tls_way
 from is_db_bootstrap.stores.tls_look import TlsFailed, refuse_tls_fault
 
@@ -125,8 +126,7 @@ def client_arguments(
     in for that of the address. Raises `ConfigurationError` for an address that weakens its CA file.
     """
     found: dict[str, Any] = {
-        "host": ",".join(host for host, _ in url.servers),
-        "port": ",".join(port or "5432" for _, port in url.servers),
+        **hosts.place_arguments(url),
         "dbname": url.database if database is None else database,
         "user": url.username,
         "password": url.password,
@@ -137,9 +137,7 @@ def client_arguments(
     if connect_timeout_s is not None:
         # psycopg and libpq take whole seconds, at least two.
         found["connect_timeout"] = max(2, round(connect_timeout_s))
-    if len(url.servers) > 1:
-        found["target_session_attrs"] = "read-write"
-    options = _query(url)
+    options = hosts.without_places(_query(url))
     given = found | options | checked_tls(url, options)
     return {key: value for key, value in given.items() if value != ""}
 
@@ -206,6 +204,7 @@ def connect(
     kind: type[psycopg.Connection[Any]] = psycopg.Connection,
     opened: Callable[[psycopg.Connection[Any]], None] | None = None,
     missing: Callable[[psycopg.Connection[Any]], None] | None = None,
+    reached: Callable[[Reached], None] | None = None,
     **options: Any,
 ) -> psycopg.Connection[Any]:
     """One try to open an autocommit connection whose session has `settings`.
@@ -219,7 +218,10 @@ def connect(
     pooler, which may hand a session on with its settings. `opened` is told of the connection as
     soon as the server has taken the login, so that another thread can end what the session is asked
     first. `missing` is given the session in the database `postgres` that does not list ours; it is
-    closed otherwise.
+    closed otherwise. `reached` is told of the server and may refuse it.
+
+    A standby is refused, unless the address asks for one. Where a name leads to several addresses,
+    the primary is looked for among these then.
 
     Raises `DatabaseMissing`, `StoreUnavailable`, `AccessDenied`, and `ConfigurationError` for an
     address that cannot be one, where something else answers, or where a pooler gives our session to
@@ -247,11 +249,30 @@ def connect(
     try:
         free = unlimited(connection.info.server_version)
         all_settings = {**SERVER_KEEPALIVE, **free, **(settings or {})}
-        prepare(url, connection, known, all_settings, limits)
+        server = prepare(url, connection, known, all_settings, limits)
+        if not server.is_standby or hosts.may_be_standby(url):
+            if reached is not None:
+                reached(server)
+            return connection
     except BaseException:
         connection.close()
         raise
-    return connection
+    connection.close()
+    if hosts.WISH in arguments or not hosts.has_more_addresses(arguments.get("host", "")):
+        raise hosts.standby_reached(url, server.place)
+    again = {**options, hosts.WISH: hosts.wish_of_primary()}
+    return connect(
+        url,
+        connect_timeout_s,
+        database=database,
+        settings=settings,
+        limits=limits,
+        kind=kind,
+        opened=opened,
+        missing=missing,
+        reached=reached,
+        **again,
+    )
 
 
 def _refuse_old(url: StoreUrl, connection: psycopg.Connection[Any]) -> None:
@@ -271,24 +292,27 @@ def prepare(
     known: Mapping[str, Any],
     settings: Mapping[str, str],
     limits: Mapping[str, str] | None = None,
-) -> None:
+) -> Reached:
     """Set `settings` on the session of an autocommit `connection` that was opened with `known`.
 
-    `limits` are set if no pooler is between.
+    `limits` are set if no pooler is between. Returns which server the session has reached.
     Nothing is set behind a pooler that gives sessions to other clients: that is a
     `ConfigurationError`.
     """
     with errors(str(url)):
         direct_settings = {**settings, **(limits or {})}
         query, values = settings_if_direct(connection.info.backend_pid, direct_settings)
-        direct = connection.execute(query, values).fetchone()
-        if direct and direct[0]:
-            return
+        row = connection.execute(query + QUESTION.encode(), values).fetchone()
+        is_direct, *_, is_standby, started = row or (False, False, "")
+        server = Reached(hosts.place_of(connection.info), started, is_standby)
+        if is_direct:
+            return server
         shared = _pool_mode(url, connection, known)
         if shared is not pooler.Mode.SESSION:
             raise shared_sessions(url, shared)
         if settings:
             connection.execute(*settings_query(settings))
+        return server
 
 
 def settings_if_direct(backend_pid: int, settings: Mapping[str, str]) -> tuple[bytes, list[Any]]:
@@ -394,7 +418,8 @@ def refused(
     `missing` is given the session that asked.
     """
     question = r"\s*Is the server running[^?]*\?"
-    text = re.sub(question, "", str(exc)).removeprefix("connection failed: ")
+    text = re.sub(question, "", str(exc))
+    text = hosts.attempts_told(text) or text.removeprefix("connection failed: ")
     text = " ".join(text.split())
     if _UNLISTED.search(text):
         return DatabaseUnlisted(
@@ -458,7 +483,9 @@ def _held_by_pooler(url: StoreUrl, database: str, text: str) -> StoreUnavailable
 
 def _unanswered(url: StoreUrl, text: str, timeout_s: float) -> BootstrapError:
     """What it means that no PostgreSQL answered."""
-    if kind := recognised(url.host, url.port(5432), min(timeout_s, 2.0) / 2, own="PostgreSQL"):
+    first = hosts.hosts_of(url)[0]
+    limit_s = min(timeout_s, 2.0) / 2
+    if kind := recognised(first.name, int(first.port), limit_s, own="PostgreSQL"):
         return ConfigurationError(
             f"postgres: at {url} {kind} answers, not PostgreSQL.",
             hint="Correct the host or the port.",
@@ -507,9 +534,9 @@ def placeholders(url: StoreUrl, schema: str) -> dict[str, str]:
     What the settings say of TLS is in it, in libpq's words. asyncpg reads no such words from an
     address of SQLAlchemy, so an address for it is without them.
     """
-    whole = url
+    whole = hosts.as_sqlalchemy_writes(url)
     if (url.ca_file or url.certificate) and "asyncpg" not in url.scheme:
-        options = _query(url)
+        options = _query(whole)
         said = options | {k: v for k, v in checked_tls(url, options).items() if v}
-        whole = replace(url, query=tuple(said.items()))
+        whole = replace(whole, query=tuple(said.items()))
     return {"url": whole.reveal(), "database": url.database, "schema": schema}

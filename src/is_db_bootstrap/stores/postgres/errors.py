@@ -23,6 +23,7 @@ from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings.sources import process_variable
 from is_db_bootstrap.settings.tls import tls_wish
+from is_db_bootstrap.stores.postgres.hosts import WAY_OUT
 from is_db_bootstrap.stores.postgres.missing_privilege import missing_privilege
 from is_db_bootstrap.stores.postgres.refused_statement import where
 from is_db_bootstrap.stores.postgres.server_words import told
@@ -140,7 +141,7 @@ def _read_only(url: StoreUrl, text: str) -> BootstrapError:
     return StoreUnavailable(
         NAME,
         f"No host of {url} can be written to: {text}.",
-        hint="Give the address of the primary.",
+        hint=WAY_OUT,
     ).at(Rung.WRITABLE)
 
 
@@ -178,7 +179,10 @@ _REFUSALS = (
         _not_ready,
     ),
     (
-        r"session is (read-only|not read-only)|server is in hot standby|not accepting connections",
+        (
+            r"session is (read-only|not read-only)|server is (in|not in) hot standby"
+            r"|is a standby \(read-only\)|not accepting connections"
+        ),
         _read_only,
     ),
     (r"invalid response to SSL negotiation|expected authentication request", _stranger),

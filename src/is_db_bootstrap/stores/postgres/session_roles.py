@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, cast
 
 import psycopg
@@ -21,6 +21,7 @@ from is_db_bootstrap.stores.postgres.connection import (
     statement_limit,
 )
 from is_db_bootstrap.stores.postgres.half_done import WorkingConnection, WorkingCursor
+from is_db_bootstrap.stores.postgres.reached import OneServer
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
@@ -42,12 +43,14 @@ class SessionRoles:
     """Opens the sessions of one database, each with what its role needs.
 
     `schema` is the one with which their search path begins. Without it, the path stays that of the
-    address, PGOPTIONS, the role or the database. The methods raise what `connection.connect` does.
+    address, PGOPTIONS, the role or the database. While `one_server` holds a server, every session
+    has to reach it. The methods raise what `connection.connect` does.
     """
 
     url: StoreUrl
     schema: str | None
     timing: Timing
+    one_server: OneServer = field(default_factory=OneServer, compare=False)
 
     def looking(
         self,
@@ -69,6 +72,7 @@ class SessionRoles:
             limits=look_limits(limit_s),
             opened=opened,
             missing=missing,
+            reached=self.one_server.check,
         )
 
     def working(self) -> WorkingConnection:
@@ -83,6 +87,7 @@ class SessionRoles:
             settings=session_settings(self.schema) | lock_limit(timing.lock_timeout_s),
             kind=WorkingConnection,
             cursor_factory=WorkingCursor,
+            reached=self.one_server.check,
         )
         connection = cast("WorkingConnection", opened)
         with suppress(psycopg.errors.InvalidParameterValue):  # a platform that cannot tell
@@ -97,6 +102,7 @@ class SessionRoles:
             self.timing.connect_timeout_s,
             settings=session_settings(self.schema),
             opened=opened,
+            reached=self.one_server.check,
             application_name=name,
         )
 

@@ -20,6 +20,7 @@ from sqlalchemy.pool import NullPool
 
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.postgres.connection import client_arguments
+from is_db_bootstrap.stores.postgres.hosts import hosts_of
 from is_db_bootstrap.stores.postgres.team_environment import read_environment
 
 if TYPE_CHECKING:
@@ -140,7 +141,7 @@ def _asyncpg_address(url: StoreUrl) -> str:
 
 def _plain_address(driver: str, url: StoreUrl, known: dict[str, Any]) -> tuple[URL, dict[str, Any]]:
     """The address and the arguments of a driver of which only SQLAlchemy knows how it is called."""
-    if len(url.servers) > 1:
+    if len(hosts_of(url)) > 1:
         raise ConfigurationError(
             f"A trial with the driver {driver} needs an address with one host.",
             hint="Give one, or name another driver: driver, beside alembic in [postgres].",

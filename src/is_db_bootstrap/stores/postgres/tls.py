@@ -13,6 +13,7 @@ from psycopg.conninfo import make_conninfo
 
 from is_db_bootstrap.settings.tls import refuse_weaker
 from is_db_bootstrap.settings.tls_files import ClientCertificate
+from is_db_bootstrap.stores.postgres.hosts import place_arguments
 from is_db_bootstrap.stores.tls_look import TlsWay
 
 if TYPE_CHECKING:
@@ -95,9 +96,9 @@ def _libpq_options(url: StoreUrl, options: Mapping[str, str]) -> dict[str, str]:
     libpq is asked itself. A word that it refuses after it has read everything keeps it from
     connecting.
     """
-    hosts = ",".join(host for host, _ in url.servers)
-    given = {"host": hosts} if hosts.strip(",") else {}
-    given |= {name: options[name] for name in ("host", "hostaddr", "service") if options.get(name)}
+    hosts = place_arguments(url)["host"]
+    given = {"host": hosts} if hosts else {}
+    given |= {name: options[name] for name in ("hostaddr", "service") if options.get(name)}
     attempt = pq.PGconn.connect_start(
         make_conninfo("", **given, target_session_attrs="none at all").encode()
     )

@@ -39,7 +39,12 @@ from is_db_bootstrap.stores.redis.key_reader import names_after
 from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
-from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
+from is_db_bootstrap.stores.redis.server import (
+    Server,
+    check_address,
+    open_server,
+    refuse_other_master,
+)
 from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
@@ -385,8 +390,10 @@ class RedisBootstrapper:
         """Set, read back and delete one key with a lifetime of five seconds.
 
         Nothing is set where the user may not delete it again. Raises `StoreUnavailable` when the
-        server does not keep it.
+        server does not keep it, or when the Sentinels have chosen another master since.
         """
+        limit_s = self._timing.connect_timeout_s
+        refuse_other_master(self._url, self._opened, limit_s, self._errors)
         key = probe.new_key()
         with self._errors(key):
             probe.check_rights(self._commands, key)

@@ -33,8 +33,8 @@ STORE = "redis"
 # `status_code`.
 _REFUSED_FOR_NOW = {
     "READONLY": (
-        "It is a read-only replica; a fail-over may be going on, else give the address of the "
-        "master."
+        "It is a read-only replica. If a fail-over is going on, run again. Else give the address "
+        "of the master, or those of its Sentinels (redis+sentinel://)."
     ),
     "LOADING": "It reads its data set; wait, or give a longer --timeout.",
     "MISCONF": (
@@ -138,7 +138,11 @@ def is_forbidden_key(exc: Exception) -> bool:
 def translated(exc: Exception, target: str, subject: str, change: Change | None) -> BootstrapError:
     """The error of `is_db_bootstrap.errors` for what redis-py raised at `target`."""
     told = _without_arguments(str(exc).strip()).removesuffix(".")
-    known = _of_server(exc, told, target, subject) or _of_connection(exc, told, target, subject)
+    known = (
+        _of_slot(exc, told, target, subject)
+        or _of_server(exc, told, target, subject)
+        or _of_connection(exc, told, target, subject)
+    )
     if known is not None:
         return known
     if change is not None:
@@ -162,6 +166,18 @@ def _without_arguments(text: str) -> str:
     Redis says "unknown command 'AUTH', with args beginning with: 'name' 'password'" (server.c).
     """
     return re.sub(r",? with args beginning with:.*", "", text, flags=re.DOTALL | re.IGNORECASE)
+
+
+def _of_slot(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:
+    """The error of a cluster whose slot has another server by now. MOVED is an `AskError` too."""
+    if not isinstance(exc, raised.AskError):
+        return None
+    return StoreUnavailable(
+        STORE,
+        f"{target} has moved a slot to another server meanwhile: {told}.",
+        hint="A fail-over or a resharding may be going on. Run again.",
+        subject=subject,
+    )
 
 
 def _of_server(exc: Exception, told: str, target: str, subject: str) -> BootstrapError | None:

@@ -80,6 +80,8 @@ class MissingLifetimes:
     def __init__(self, keys: Sequence[KeyPattern], names: Sequence[str]) -> None:
         self._table = PatternTable(keys)
         self._names = frozenset(names)
+        #: The keys that got a lifetime so far, by the name of their pattern.
+        self.done: Counter[str] = Counter()
 
     def count(self, masters: Sequence[Any]) -> Counter[str]:
         """How many keys of each pattern have no lifetime. Changes nothing."""
@@ -95,7 +97,7 @@ class MissingLifetimes:
         time may be left for the next call. Raises what redis-py raises; what was set until then
         stays set.
         """
-        done: Counter[str] = Counter()
+        done = self.done
         passed: dict[str, Counter[str]] = {}
         for master in masters:
             set_batch = _way_of(master, is_cluster=is_cluster)

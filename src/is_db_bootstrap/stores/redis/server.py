@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
 
 OLDEST_MAJOR = 6
+#: Where the answer to ROLE of a replica has the port of its master, behind the host.
+_MASTER_PORT = 2
 #: redis-py declares no types for it.
 _NODE: Any = ClusterNode
 
@@ -50,11 +52,13 @@ class Server:
     """A client that answers, what INFO says, and how far the server's clock is ahead of ours.
 
     `clock_s` is the difference of the server's clock, in seconds since 1970, and our monotonic one.
+    `master` is what the Sentinels named, and None where there are none.
     """
 
     client: Any
     info: Mapping[str, Any]
     clock_s: float
+    master: Address | None = None
 
     @property
     def facts(self) -> ServerInfo:
@@ -116,8 +120,9 @@ def _opened_server(
 ) -> Server:
     place = Place.of(url)
     servers: Sequence[Address | None] = place.servers or [None]
-    if place.service:
-        servers = [_master_of(url, place, limit_s, errors)]
+    master = _master_of(url, place, limit_s, errors) if place.service else None
+    if master is not None:
+        servers = [master]
     client, info = _first_answer(url, servers, limit_s, errors)
     server_s = float(info.get("server_time_usec", time.time() * 1e6)) / 1e6
     clock_s = server_s - time.monotonic()
@@ -128,7 +133,29 @@ def _opened_server(
         raise ConfigurationError(
             f"redis: {url} is no cluster.", hint="Write redis://host:6379/0 for a single server."
         ).at(Rung.TARGET)
-    return Server(client, info, clock_s)
+    return Server(client, info, clock_s, master)
+
+
+def refuse_other_master(url: StoreUrl, server: Server, limit_s: float, errors: Translation) -> None:
+    """Raise `StoreUnavailable` when the Sentinels call another server the master by now.
+
+    A master that is cut off from them takes writes for a while, and loses them when it comes back
+    as a replica ("High availability with Redis Sentinel", consistency under partitions). So what
+    was written counts only if the master is still the same one afterwards.
+    """
+    place = Place.of(url)
+    if server.master is None or not place.service:
+        return
+    present = _master_of(url, place, limit_s, errors)
+    if present == server.master:
+        return
+    new, old = (f"{host}:{port}" for host, port in (present, server.master))
+    raise StoreUnavailable(
+        STORE,
+        f"The Sentinels of {url} call {new} the master now, and this run has written to {old}. "
+        "What it wrote there may be lost.",
+        hint="A fail-over has happened. Run again; what is there is read anew.",
+    )
 
 
 def check_address(url: StoreUrl) -> None:
@@ -260,12 +287,14 @@ def _check_role(info: Mapping[str, Any], role: Any, url: StoreUrl) -> None:
     told = role[0] if isinstance(role, list) else info.get("role", "master")
     is_replica = as_text(told) in {"slave", "replica"}
     if is_replica and not int(info.get("cluster_enabled", 0)):
+        host, port = info.get("master_host", "?"), info.get("master_port", "?")
+        if isinstance(role, list) and len(role) > _MASTER_PORT:
+            host, port = as_text(role[_MASTER_PORT - 1]), role[_MASTER_PORT]
         raise StoreUnavailable(
             STORE,
-            f"{url} is a read-only replica (ROLE); its master is "
-            f"{info.get('master_host', '?')}:{info.get('master_port', '?')}.",
-            hint="A fail-over may be going on; else give the address of the master, or a Service "
-            "that follows it.",
+            f"{url} is a read-only replica (ROLE); its master is {host}:{port}.",
+            hint="A fail-over may be going on; else give the address of the master, a Service that "
+            "follows it, or the addresses of its Sentinels (redis+sentinel://).",
         ).at(Rung.WRITABLE)
 
 
