@@ -25,6 +25,8 @@ class Mode(StrEnum):
     STATUS = "status"
     #: A self-test. The engine does the same as for VERIFY, and the checks come afterwards.
     SELFTEST = "selftest"
+    #: Stores that were made by other means are compared and recorded. Nothing else is changed.
+    ADOPT = "adopt"
 
 
 class Outcome(StrEnum):

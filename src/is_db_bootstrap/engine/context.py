@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.track import LockPolicy, Track
 from is_db_bootstrap.errors import Interrupted
@@ -65,6 +66,7 @@ def _new_id() -> str:
 class RunContext:
     """One run.
 
+    `adopting` is set for a run that takes its stores over as they are.
     `tells_statements` says whether a plan looks for what would be sent.
     `stop` asks the run to end. `halted` is set once the run ends what is at work. Nothing new
     begins from then on.
@@ -76,6 +78,7 @@ class RunContext:
     emit: Emit
     stop: Stop
     tells_statements: bool = True
+    adopting: Adopting | None = None
     halted: threading.Event = field(default_factory=threading.Event)
     run_id: str = field(default_factory=_new_id)
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop
 from is_db_bootstrap.engine.phases import Phases
@@ -41,7 +42,8 @@ class BootstrapOrchestrator:
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`. With
     `allow_ahead=False`, a store whose history goes on beyond ours is a conflict. With
     `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an earlier
-    run has begun and not recorded, and that run again all the same. `blueprint_source` says who
+    run has begun and not recorded, and that run again all the same. `accepted` names differences
+    that an adoption records all the same (see `Adopting`). `blueprint_source` says who
     named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store whose
     records name only other blueprints is a conflict. Observers receive events one at
     a time, from any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one
@@ -60,6 +62,7 @@ class BootstrapOrchestrator:
         allow_ahead: bool = True,
         verify: bool = True,
         retry_changes: Sequence[str] = (),
+        accepted: Sequence[str] = (),
         blueprint_source: str = "",
         is_default_blueprint: bool = False,
     ) -> None:
@@ -80,6 +83,7 @@ class BootstrapOrchestrator:
             blueprint_source=blueprint_source,
             is_default_blueprint=is_default_blueprint,
         )
+        self._accepted = tuple(accepted)
         self._observers = tuple(observers)
         self._stop = Stop()
         self._events = threading.Lock()
@@ -101,10 +105,17 @@ class BootstrapOrchestrator:
         A signal handler calls this before the process ends at once.
         """
 
-    def run(self, mode: Mode = Mode.APPLY, *, tells_statements: bool = True) -> BootstrapResult:
+    def run(
+        self,
+        mode: Mode = Mode.APPLY,
+        *,
+        tells_statements: bool = True,
+        foresees: bool = False,
+    ) -> BootstrapResult:
         """Run all phases that `mode` asks for, and report.
 
-        Without `tells_statements`, a plan does not look for what would be sent.
+        Without `tells_statements`, a plan does not look for what would be sent. With `foresees`, an
+        adoption only looks, and reports what it would record as planned.
         Errors of `is_db_bootstrap.errors` become results. Ctrl-C ends the run cleanly and is raised
         again afterwards, unless a handler called `interrupt`.
         """
@@ -113,11 +124,12 @@ class BootstrapOrchestrator:
         started_at = datetime.now(UTC)
         run = RunContext(
             rules=self._rules,
-            mode=Mode.VERIFY if mode is Mode.SELFTEST else mode,
+            mode=_mode_of_phases(mode, foresees=foresees),
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
-            tells_statements=tells_statements,
+            tells_statements=tells_statements and mode is not Mode.ADOPT,
+            adopting=Adopting(self._accepted) if mode is Mode.ADOPT else None,
         )
         phases = Phases(run)
         try:
@@ -208,6 +220,15 @@ class BootstrapOrchestrator:
                     raise
                 except BaseException:  # noqa: BLE001 - the run goes on, also after a sys.exit()
                     _log.exception("An observer failed on %s.", event.kind)
+
+
+def _mode_of_phases(mode: Mode, *, foresees: bool) -> Mode:
+    """The mode whose phases a run goes through."""
+    if mode is Mode.SELFTEST:
+        return Mode.VERIFY
+    if mode is Mode.ADOPT:
+        return Mode.PLAN if foresees else Mode.APPLY
+    return mode
 
 
 def _first_before_locks(store: DatabaseBootstrapper) -> Change | None:

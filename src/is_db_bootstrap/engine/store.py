@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
+    from is_db_bootstrap.engine.adoption import Adoption
     from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
@@ -323,6 +324,18 @@ class CanRemember(Protocol):
         """Write the record, in the place of the one with the same key. Returns a remark, or None.
 
         The engine calls this under the lock, after verify.
+        """
+
+
+@runtime_checkable
+class CanAdopt(Protocol):
+    """A store that can be taken over as it is, by records alone."""
+
+    def adoption(self) -> Adoption:
+        """What differs from the blueprint, and which records are missing. This only reads.
+
+        `apply` takes the changes of the answer, which are of kind `record`, and reads each back.
+        Raises `StoreConflict` for records that contradict the blueprint.
         """
 
 

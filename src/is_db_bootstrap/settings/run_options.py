@@ -26,6 +26,8 @@ class RunOptions:
     verify: bool = True
     #: These changes run again although they have begun and are not recorded.
     retry_changes: tuple[str, ...] = ()
+    #: Differences that an adoption records all the same, by the names of their objects.
+    accepted: tuple[str, ...] = ()
     #: A run that meets another one waits for as long as that one goes on.
     follow: bool = False
     #: The address of a server on which a plan may run what cannot be seen otherwise. Empty: none.

@@ -38,6 +38,7 @@ from is_db_bootstrap.stores.milvus.server import Server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
+    from is_db_bootstrap.engine.adoption import Adoption
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 
@@ -175,6 +176,25 @@ class MilvusBootstrapper:
         declared = self._declared_of(change)
         with self._errors(change.name, change):
             return self._changes.apply(declared, change)
+
+    # --- adopting
+
+    def adoption(self) -> Adoption:
+        """What differs of the declared collections, and which ones nobody has marked as ours."""
+        from is_db_bootstrap.stores.milvus import adoption
+
+        found: dict[str, Live] = {}
+        differences: list[Drift] = []
+        unmarked = []
+        for declared in self._blueprint.collections:
+            live = found[declared.name] = self._server.live(declared)
+            if compare.goes_beyond(declared, live.target):
+                continue
+            differences += compare.drifts(declared, live, self._server.definition)
+            if live.described is not None and not self._changes.is_marked(declared):
+                unmarked.append(declared)
+        contracts = {each.name: self._changes.contract(each) for each in unmarked}
+        return adoption.adoption(found, differences, unmarked, contracts)
 
     # --- proving
 

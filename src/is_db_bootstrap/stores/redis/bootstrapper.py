@@ -31,6 +31,7 @@ from is_db_bootstrap.stores.redis.server import Server, check_address, open_serv
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
+    from is_db_bootstrap.engine.adoption import Adoption
     from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.redis.convention_record import Record
 
@@ -237,6 +238,29 @@ class RedisBootstrapper:
         if self._is_pending:
             with self._errors(self._record_key):
                 _ = self._writes
+
+    # --- adopting
+
+    def adoption(self) -> Adoption:
+        """The conventions that are not recorded, and what an audit of keys has found.
+
+        Raises `StoreConflict` as `plan` does, and for conventions that are newer than ours.
+        """
+        from is_db_bootstrap.stores.redis import adoption
+
+        plan = self.plan()
+        if plan.ahead:
+            raise StoreConflict(
+                self.name,
+                " ".join(plan.notes),
+                hint="Adopt with the version of the blueprint that recorded them.",
+                subject=self._record_key,
+            )
+        with self._errors():
+            count = sum(int(master.dbsize()) for master in self._opened.masters())
+        findings = self.audit() if count else ()
+        is_blank = not count and self._planned_on is None
+        return adoption.adoption(plan, findings, is_blank=is_blank)
 
     # --- proving
 
