@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import closing
-
 import psycopg
 import pytest
 
 from is_db_bootstrap import revision
 from is_db_bootstrap.app import orchestrator
+from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings
@@ -119,3 +118,111 @@ def test_tables_made_by_hand_are_recorded_when_they_equal_the_catalogue(team):
     team.stock("current", check_heads=True)
     assert run(team, Mode.VERIFY).exit_code == 0
     assert changes(run(team, Mode.APPLY)) == []
+
+
+def test_nothing_is_recorded_while_something_differs(team):
+    refresh(team)
+    sql(team.url, "CREATE TABLE account (id serial PRIMARY KEY, cents bigint)")
+    sql(team.url, "CREATE TABLE legacy (id integer)")
+    before = everything(team.url)
+    result = run(team)
+    assert (result.exit_code, result.outcome) == (3, Outcome.DRIFTED)
+    assert objects(result) == ["account.cents", "legacy"]
+    different, extra = result.stores[0].drifts
+    assert (different.expected, different.actual) == ("integer NULL", "bigint NULL")
+    assert (extra.expected, extra.kind) == (None, "table")
+    assert "--accept account.cents --accept legacy" in result.stores[0].error.hint
+    assert everything(team.url) == before
+    assert sql(team.url, "SELECT to_regclass('is_db_bootstrap.lineage')::text") == [(None,)]
+
+
+def test_what_is_accepted_must_be_all_that_differs_and_nothing_else(team):
+    refresh(team)
+    sql(team.url, "CREATE TABLE account (id serial PRIMARY KEY, cents bigint)")
+    sql(team.url, "CREATE TABLE legacy (id integer)")
+    left = run(team, accepted=("legacy",))
+    assert (left.exit_code, objects(left)) == (3, ["account.cents", "legacy"])
+    wrong = run(team, accepted=("legacy", "account.cents", "account.id"))
+    assert wrong.exit_code == 2
+    assert "account.id does not differ" in wrong.stores[0].error.message
+    assert sql(team.url, "SELECT to_regclass('meta.shop_version')::text") == [(None,)]
+
+    done = run(team, accepted=("legacy", "postgres:account.cents"))
+    assert (done.exit_code, done.outcome) == (0, Outcome.CHANGED), done
+    assert any(note.startswith("Accepted: column account.cents") for note in done.stores[0].notes)
+    assert sql(team.url, "SELECT version_num FROM meta.shop_version") == [("b2",)]
+    # An undeclared table is a note from now on. What differs goes on to be told.
+    assert objects(run(team, Mode.VERIFY)) == ["account.cents"]
+
+
+def test_a_database_that_stock_alembic_has_not_finished_is_left_to_apply(team):
+    refresh(team)
+    team.stock("upgrade", "a1")
+    result = run(team)
+    assert (result.exit_code, objects(result)) == (3, ["b2", "account.cents"])
+    assert result.stores[0].drifts[0].fix == "is-db-bootstrap apply"
+    assert sql(team.url, "SELECT version_num FROM meta.shop_version") == [("a1",)]
+
+
+def test_a_database_that_is_empty_or_missing_holds_nothing_to_adopt(team):
+    refresh(team)
+    empty = run(team)
+    assert empty.exit_code == 6
+    assert "`apply`" in empty.stores[0].error.hint
+    team.url = team.url + "_missing"
+    missing = run(team)
+    assert missing.exit_code == 6
+    assert "nothing to adopt" in missing.stores[0].error.message
+
+
+def test_a_revision_that_did_not_end_is_not_adopted(team):
+    refresh(team)
+    team.revision("c3", "b2", 'op.execute("CREATE TABLE x ()")\nop.get_bind().commit()\n1 / 0')
+    team.stock("upgrade", "b2")
+    assert run(team, Mode.APPLY).exit_code == 1
+    result = run(team)
+    assert result.exit_code == 6
+    assert "c3" in result.stores[0].error.message
+
+
+def test_another_version_table_with_these_revisions_is_a_difference(tmp_path, postgres_url, team):
+    team.stock("upgrade", "head")
+    revisions = tmp_path / "plain"
+    revisions.mkdir()
+    for name in ("a1", "b2"):
+        text = (team.folder / f"db/versions/{name}.py").read_text()
+        (revisions / f"{name}.py").write_text(text)
+    plain = Blueprint("plain", "test", migrations=revisions)
+    settings = Settings.load(plain, environ={"POSTGRES_URL": postgres_url})
+
+    def adopt(*accepted):
+        options = RunOptions(accepted=accepted)
+        return orchestrator(plain, settings, options).run(Mode.ADOPT)
+
+    refused = adopt()
+    assert (refused.exit_code, objects(refused)) == (3, ["meta.shop_version"])
+    assert "alembic.ini" in refused.stores[0].drifts[0].reason
+    assert sql(postgres_url, "SELECT to_regclass('public.alembic_version')::text") == [(None,)]
+    assert adopt("meta.shop_version").exit_code == 0
+    assert sql(postgres_url, "SELECT version_num FROM public.alembic_version") == [("b2",)]
+    assert sql(postgres_url, "SELECT version_num FROM meta.shop_version") == [("b2",)]
+
+
+def test_a_role_that_may_not_make_a_scratch_database_must_accept_what_is_not_compared(team):
+    team.stock("upgrade", "head")
+    server, _, name = team.url.rpartition("/")
+    sql(team.url, "CREATE ROLE adopts LOGIN PASSWORD 'adopts'")
+    try:
+        sql(team.url, "GRANT ALL ON SCHEMA public, meta TO adopts")
+        sql(team.url, "GRANT ALL ON ALL TABLES IN SCHEMA public, meta TO adopts")
+        team.url = f"{server.partition('//')[0]}//adopts:adopts@{server.rpartition('@')[2]}/{name}"
+        refused = run(team)
+        assert (refused.exit_code, objects(refused)) == (3, ["catalogue.json"])
+        assert "CREATEDB" in refused.stores[0].drifts[0].message
+        done = run(team, accepted=("catalogue.json",))
+        assert done.exit_code == 0, done
+        assert any("GRANT" in note or "is not recorded" in note for note in done.stores[0].notes)
+    finally:
+        owner = f"{server}/{name}"
+        sql(owner, "DROP OWNED BY adopts")
+        sql(owner, "DROP ROLE adopts")

@@ -132,7 +132,13 @@ class SchemaAdoption:
             message = f"{_UNCOMPARED}{why}"
             yield Drift(FILE_NAME, "file", message, fix=_WRITE_CATALOGUE)
             return
-        yield from declared.drifts(reader)
+        # The schema of a version table is made with the record.
+        own = self.history.place.schema
+        yield from (
+            each
+            for each in declared.drifts(reader)
+            if (each.kind, each.object) != ("schema", own)
+        )
         for found in declared.findings(lambda: reader):
             if found.finding:
                 yield found

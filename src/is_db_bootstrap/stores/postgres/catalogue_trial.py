@@ -4,7 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.stores.postgres.scratch import at_revisions, read_catalogue
+from is_db_bootstrap.stores.postgres.scratch import (
+    bring,
+    named_by_environment,
+    new_database,
+    read_catalogue,
+)
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -29,9 +34,10 @@ class CatalogueTrial:
     def catalogue(self) -> Catalogue:
         """What the revisions make. Raises the error of the revision that does not run there."""
         if self._catalogue is None:
-            with at_revisions(
-                self._url, self._blueprint, None, self._timing, begun=self._begin
-            ) as scratch:
+            # Made before anybody connects to it: a pooler remembers that a database is missing.
+            with new_database(self._url, self._timing) as scratch:
+                with named_by_environment(scratch, self._timing):
+                    bring(scratch, self._blueprint, None, self._timing, begun=self._begin)
                 self._catalogue = read_catalogue(scratch, self._blueprint, self._timing)
         return self._catalogue
 
