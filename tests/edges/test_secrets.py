@@ -287,6 +287,8 @@ READING = (
     ("migrate", "upgrade"),
     ("migrate", "init"),
     ("migrate", "stamp", "head", "--yes"),
+    ("adopt", "--yes", *LOG),
+    ("adopt", "-o", "json", "-v"),
     ("check", "-b", "shop"),
     ("blueprints",),
     ("blueprints", "show", "shop"),
@@ -313,7 +315,7 @@ WRITING = (
     ("migrate", "downgrade", "base", "--yes"),
     ("revision", "--empty", "-m", "more"),
 )
-FAILING = ("apply", "plan", "verify", "status", "wait", "selftest", "setup")
+FAILING = ("adopt", "apply", "plan", "verify", "status", "wait", "selftest", "setup")
 
 
 @pytest.fixture(scope="module")

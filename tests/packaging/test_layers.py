@@ -176,6 +176,7 @@ ROLE_FILES = {
     "compare": "what is declared against what was found",
     "bootstrapper": "the story of one run",
     "existing": "what a running store holds, as a declaration",
+    "adoption": "what somebody else has made, to be taken over",
     "selftest": "whether it does what was declared",
 }
 

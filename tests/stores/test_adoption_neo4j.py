@@ -79,3 +79,42 @@ def test_a_schema_made_by_hand_is_recorded_file_by_file(query, run):
     assert run(Mode.VERIFY).exit_code == 0
     assert run(Mode.APPLY).stores[0].changes == ()
     assert run().outcome is Outcome.UNCHANGED
+
+
+def test_a_graph_without_the_declared_objects_holds_nothing_to_adopt(query, run):
+    query("CREATE (:User {id: 1})")
+    result = run()
+    assert result.exit_code == 6
+    assert "`apply`" in result.stores[0].error.hint
+    assert query("MATCH (n:__Neo4jMigration) RETURN n") == []
+
+
+def test_a_graph_that_is_half_built_is_refused_with_what_is_missing_and_what_is_extra(query, run):
+    query(UNIQUE)
+    query("CREATE INDEX other FOR (n:User) ON (n.age)")
+    result = run()
+    assert (result.exit_code, names(result)) == (3, ["user_name", "other"])
+    missing, extra = result.stores[0].drifts
+    assert missing.actual is None
+    assert extra.expected is None
+    assert query("MATCH (n:__Neo4jMigration) RETURN n") == []
+
+
+def test_data_of_a_file_is_unverified_until_a_person_accepts_it(query, run, folder):
+    (folder / "V003__roles.cypher").write_text(f"{DATA};\n")
+    query(UNIQUE)
+    query(INDEX)
+    query(DATA)
+    refused = run()
+    assert (refused.exit_code, names(refused)) == (3, ["V003__roles.cypher"])
+    assert "unverified" in refused.stores[0].drifts[0].message
+    wrong = run(accepted=["V003__roles.cypher", "V002__index.cypher"])
+    assert wrong.exit_code == 2
+    assert "V002__index.cypher does not differ" in wrong.stores[0].error.message
+    assert query("MATCH (n:__Neo4jMigration) RETURN n") == []
+    done = run(accepted=["neo4j:V003__roles.cypher"])
+    assert (done.exit_code, done.outcome) == (0, Outcome.CHANGED), done
+    assert len(query(RECORDED)) == 3
+    assert query("MATCH (n:Role) RETURN n.name AS n") == [{"n": "admin"}]
+    assert run(Mode.VERIFY).exit_code == 0
+    assert run(Mode.APPLY).stores[0].changes == ()

@@ -37,7 +37,9 @@ def run(redis_url):
 
 
 def everything(client):
-    return {key: (client.dump(key), client.ttl(key) > 0) for key in client.keys() if key != RECORD}
+    return {
+        key: (client.dump(key), client.ttl(key) > 0) for key in client.scan_iter() if key != RECORD
+    }
 
 
 def test_keys_of_scripts_are_told_and_their_conventions_recorded(client, run):

@@ -55,7 +55,8 @@ def adopt(options: Options, accepted: tuple[str, ...], *, yes: bool) -> int:
         print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
     ) as observer:
         engine = app.orchestrator(blueprint, settings, run_options, observers=[observer, guests])
-        return deliver_result(_run(engine, guests, settings), options, settings)
+        result = _run(engine, guests, settings)
+    return deliver_result(result, options, settings)
 
 
 def _run(

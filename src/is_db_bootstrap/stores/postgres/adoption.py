@@ -124,7 +124,10 @@ class SchemaAdoption:
             yield Drift(exc.subject, "version table", end_sentence(exc.message), reason=reason)
 
     def _compared(self, reader: psycopg.Connection[Any]) -> Iterator[Drift]:
-        """Every object that is missing, different or undeclared, by the catalogue."""
+        """Every object that is missing, different or undeclared, by the catalogue.
+
+        A schema that has nothing but a version table in it is made with the record.
+        """
         declared, why = self.declared, ""
         if not declared.is_comparable:
             declared, why = self._declared_by_trial()
@@ -132,13 +135,9 @@ class SchemaAdoption:
             message = f"{_UNCOMPARED}{why}"
             yield Drift(FILE_NAME, "file", message, fix=_WRITE_CATALOGUE)
             return
-        # The schema of a version table is made with the record.
-        own = self.history.place.schema
-        yield from (
-            each
-            for each in declared.drifts(reader)
-            if (each.kind, each.object) != ("schema", own)
-        )
+        for drift in declared.drifts(reader):
+            if not (drift.kind == "schema" and declared.is_empty(drift.object)):
+                yield drift
         for found in declared.findings(lambda: reader):
             if found.finding:
                 yield found

@@ -102,6 +102,10 @@ class Declared:
         """The same with the catalogue that the revisions have made elsewhere."""
         return Declared(self.schema, catalogue, record=self.record)
 
+    def is_empty(self, schema: str) -> bool:
+        """Whether no object is declared in a further schema."""
+        return self.catalogue is None or not any(self.catalogue.schemas.get(schema, {}).values())
+
     def tables(self) -> list[str]:
         """The declared tables of the schema, as the server has their names."""
         return self.catalogue.tables() if self.catalogue else []
