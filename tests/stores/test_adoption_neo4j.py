@@ -10,6 +10,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from pages import Reader, blocks
 
 pytestmark = pytest.mark.neo4j
 
@@ -118,3 +119,25 @@ def test_data_of_a_file_is_unverified_until_a_person_accepts_it(query, run, fold
     assert query("MATCH (n:Role) RETURN n.name AS n") == [{"n": "admin"}]
     assert run(Mode.VERIFY).exit_code == 0
     assert run(Mode.APPLY).stores[0].changes == ()
+
+
+BLUEPRINT = """
+from pathlib import Path
+
+from is_db_bootstrap.blueprint import Blueprint
+
+BLUEPRINT = Blueprint("shop", "test", cypher=Path(__file__).parent / "cypher")
+"""
+
+
+def test_the_line_of_the_page_is_typed(neo4j_url, query, tmp_path):
+    """That of docs/how-to/adopt.md about Neo4j."""
+    *_, line = blocks("docs/how-to/adopt.md")
+    (tmp_path / "shop/cypher").mkdir(parents=True)
+    (tmp_path / "shop/blueprint.py").write_text(BLUEPRINT)
+    (tmp_path / "shop/cypher/V001__unique.cypher").write_text(f"{UNIQUE};\n")
+    (tmp_path / "shop/cypher/V003__roles.cypher").write_text(f"{DATA};\n")
+    query(UNIQUE)
+    environ = {"NEO4J_URL": neo4j_url, "IS_DB_BOOTSTRAP_BLUEPRINT": "shop"}
+    Reader(tmp_path, environ).follow(line)
+    assert len(query(RECORDED)) == 2

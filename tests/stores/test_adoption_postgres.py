@@ -11,6 +11,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings
+from pages import Reader, blocks
 from team_project import TeamProject
 
 pytestmark = pytest.mark.postgres
@@ -226,3 +227,32 @@ def test_a_role_that_may_not_make_a_scratch_database_must_accept_what_is_not_com
         owner = f"{server}/{name}"
         sql(owner, "DROP OWNED BY adopts")
         sql(owner, "DROP ROLE adopts")
+
+
+def test_the_lines_of_the_page_are_typed(team):
+    """Those of docs/how-to/adopt.md about PostgreSQL."""
+    look, accept, _ = blocks("docs/how-to/adopt.md")
+    team.stock("upgrade", "head")
+    reader = Reader(
+        team.folder, {"POSTGRES_URL": team.url, "SHOP_DATABASE": team.address, "HOME": "/none"}
+    )
+    reader.follow(look)
+    sql(team.url, "DROP SCHEMA is_db_bootstrap CASCADE")
+    sql(team.url, "CREATE TABLE legacy (id integer)")
+    sql(team.url, "ALTER TABLE account ADD note text")
+    reader.follow(accept)
+    assert len(sql(team.url, "SELECT * FROM is_db_bootstrap.lineage")) == 1
+
+
+def test_a_person_is_shown_the_records_and_asked(team):
+    team.stock("upgrade", "head")
+    environ = {"POSTGRES_URL": team.url, "SHOP_DATABASE": team.address, "HOME": "/none"}
+    reader = Reader(team.folder, environ)
+    for said, code, tables in (("n", 1, 0), ("y", 0, 1)):
+        line = f"script -qec 'is-db-bootstrap adopt' /dev/null <<< {said}"
+        done = reader.type(line)
+        assert done.returncode == code, done.stdout + done.stderr
+        assert "planned: record b2" in done.stdout
+        assert "Write 1 record, and change nothing else? [y/N]" in done.stdout
+        found = sql(team.url, "SELECT 1 FROM pg_tables WHERE schemaname = 'is_db_bootstrap'")
+        assert bool(found) == bool(tables)
