@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 from is_db_bootstrap import client_imports
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.check import check, check_types
+from is_db_bootstrap.blueprint.fingerprint import fingerprint as fingerprint_of
 from is_db_bootstrap.blueprint.load import is_reference_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy, default_blueprint
 from is_db_bootstrap.engine.retry import RetryPolicy
@@ -174,6 +175,12 @@ def orchestrator(
             "--try is for stores that can be tried elsewhere, and this run has none of them.",
             hint="Leave --try out.",
         )
+    for name in options.accept_reset:
+        if name not in chosen:
+            raise ConfigurationError(
+                f"--accept-reset {name} is for a store of this run, which has {', '.join(chosen)}.",
+                hint="Leave it out.",
+            )
     urls = settings.need_each(chosen)
     built = [
         bootstrapper(
@@ -188,7 +195,15 @@ def orchestrator(
         for store, url in urls.items()
     ]
     lending = lending_stores(resolved, settings, chosen)
-    return over(built, blueprint, settings, options, observers=observers, borrow=lending)
+    return over(
+        built,
+        blueprint,
+        settings,
+        options,
+        observers=observers,
+        borrow=lending,
+        fingerprint=fingerprint_of(blueprint, settings, resolved) if options.remembers else "",
+    )
 
 
 def checked(blueprint: Blueprint, settings: Settings) -> Blueprint:
@@ -212,8 +227,12 @@ def over(
     *,
     observers: Sequence[Observer] = (),
     borrow: tuple[DatabaseBootstrapper, ...] = (),
+    fingerprint: str = "",
 ) -> BootstrapOrchestrator:
-    """An orchestrator over ready bootstrappers, with the times of `settings`."""
+    """An orchestrator over ready bootstrappers, with the times of `settings`.
+
+    Without a `fingerprint`, the stores remember nothing of the run.
+    """
     options = options or RunOptions()
     return BootstrapOrchestrator(
         stores,
@@ -228,6 +247,10 @@ def over(
         accepted=options.accepted,
         blueprint_source=options.blueprint_source,
         is_default_blueprint=options.is_default_blueprint,
+        fingerprint=fingerprint,
+        accept_reset=options.accept_reset,
+        declared_stores=blueprint.stores,
+        is_one_of_many=options.is_one_of_many,
     )
 
 

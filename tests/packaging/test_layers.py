@@ -32,6 +32,8 @@ LAYERS = [
         "process_tree",
         "blueprint",
         "engine.lineage",
+        "engine.memory",
+        "engine.memory_text",
         "engine.retry",
         "engine.store",
         "stores.description",

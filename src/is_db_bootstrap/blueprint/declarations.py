@@ -428,6 +428,8 @@ class Blueprint:
       neo4j-migrations does.
     - `labels` (label to its properties) and `relationships` document the graph. Neo4j cannot
       enforce them.
+    - `durable_keys=True` says that what is in Redis is no cache. A Redis that was lost is then an
+      error, and not recorded again.
     - `configure` returns the tailored blueprint for the values of its settings.
     - `models` is the dotted name of a module with SQLAlchemy's `metadata` or `Base`, with which
       `revision` and `alembic check` compare.
@@ -442,6 +444,7 @@ class Blueprint:
     cypher: Path | None = None
     collections: tuple[Collection, ...] = ()
     keys: tuple[KeyPattern, ...] = ()
+    durable_keys: bool = False
     channels: tuple[Channel, ...] = ()
     settings: tuple[Setting, ...] = ()
     enterprise: bool = True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
@@ -17,25 +18,25 @@ from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.kinds import KINDS
 
 
-def fingerprint(blueprint: Blueprint, settings: Settings) -> str:
+def fingerprint(blueprint: Blueprint, settings: Settings, resolved: Blueprint | None = None) -> str:
     """Twelve hexadecimal digits of everything that decides what a store looks like.
 
     That is: the declarations, the files, the Python sources that revisions may import, the
-    settings, and the version of this package.
+    settings, and the version of this package. `resolved` is the blueprint for these settings, where
+    it is known already. The digits are the same in every process and in every folder.
     """
     digest = hashlib.sha256(
         f"{__version__} {settings.schema} {sorted(settings.values.items())}".encode()
     )
-    resolved = blueprint.resolve(settings.values)
+    resolved = resolved or blueprint.resolve(settings.values)
     digest.update(repr(_printable(resolved)).encode())
     if blueprint.baseline and blueprint.baseline.file:
         digest.update(blueprint.baseline.file.read_bytes())
     for folder in _folders(blueprint):
-        for path in sorted(
-            {*folder.rglob("*"), *folder.parent.glob("*.py"), *_sources_beside_models(blueprint)}
-        ):
-            if path.is_file() and path.suffix != ".pyc":
-                digest.update(path.name.encode() + path.read_bytes())
+        for path in (*_files_in(folder), *sorted(folder.parent.glob("*.py"))):
+            digest.update(_name_and_content(path))
+    for path in sorted(_sources_beside_models(blueprint)):
+        digest.update(_name_and_content(path))
     return digest.hexdigest()[:12]
 
 
@@ -46,6 +47,22 @@ def _folders(blueprint: Blueprint) -> Iterator[Path]:
         if brings_environment(kind, blueprint):
             environment = getattr(blueprint, kind.environment)
             yield from files_module(kind).environment_folders(environment)
+
+
+def _files_in(folder: Path) -> Iterator[Path]:
+    """The files of a folder and of the folders in it, without hidden and compiled ones."""
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(each for each in folders if not each.startswith((".", "__pycache__")))
+        yield from (Path(parent, each) for each in sorted(names) if not each.startswith("."))
+
+
+def _name_and_content(path: Path) -> bytes:
+    """The name of a file and what it holds. The name alone where the file cannot be read."""
+    name = os.fsencode(path.name)
+    try:
+        return name + path.read_bytes() if path.is_file() else name
+    except OSError:
+        return name
 
 
 def _printable(value: Any) -> Any:
@@ -62,7 +79,16 @@ def _printable(value: Any) -> Any:
         return sorted(map(str, value))
     if isinstance(value, list | tuple):
         return [_printable(v) for v in value]
-    return value.name if isinstance(value, Path) else str(value)
+    return _printable_plain(value)
+
+
+def _printable_plain(value: Any) -> str:
+    """A value that holds no others."""
+    if isinstance(value, Path):
+        return value.name
+    if callable(value):
+        return str(getattr(value, "__qualname__", type(value).__qualname__))
+    return str(value)
 
 
 def _sources_beside_models(blueprint: Blueprint) -> list[Path]:

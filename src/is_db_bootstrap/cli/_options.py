@@ -113,6 +113,13 @@ NO_AHEAD = click.option(
     "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
 )
 
+ACCEPT_RESET = click.option(
+    "--accept-reset",
+    type=_STORE,
+    multiple=True,
+    help="Make this store anew, which was converged and is lost. May be repeated.",
+)
+
 #: One address for each store.
 ADDRESSES = tuple(
     click.option(f"--{store}-url", metavar="URL", help=f"Address of {store}.")

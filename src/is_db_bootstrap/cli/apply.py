@@ -7,6 +7,7 @@ import click
 from is_db_bootstrap.cli._choices import WordChoice
 from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_options
 from is_db_bootstrap.cli._options import (
+    ACCEPT_RESET,
     NO_AHEAD,
     SEED,
     Options,
@@ -19,13 +20,14 @@ _MODES = ("init", "job", "verify")
 #: Where Kubernetes reads why a container ended.
 _TERMINATION_LOG = Path("/dev/termination-log")
 #: Parameters that are about changes, which `--mode verify` does not make.
-_OF_CHANGES = ("seed", "no_verify", "apply_timeout")
+_OF_CHANGES = ("seed", "accept_reset", "no_verify", "apply_timeout")
 
 
 @click.command("apply")
 @apply_options
 @SEED
 @NO_AHEAD
+@ACCEPT_RESET
 @click.option("--no-verify", is_flag=True, help="End with the last change.")
 @click.option(
     "--retry",
@@ -46,6 +48,7 @@ def command(
     *,
     seed: bool,
     no_ahead: bool,
+    accept_reset: tuple[str, ...],
     no_verify: bool,
     retry_changes: tuple[str, ...],
     mode: str | None,
@@ -59,6 +62,10 @@ def command(
     if retry_changes and (mode is not None or fleet.targets is not None):
         other = "--targets" if mode is None else "--mode"
         raise click.UsageError(f"--retry is for one database and one run, so not with {other}.")
+    if accept_reset and fleet.targets is not None:
+        raise click.UsageError(
+            "--accept-reset is for one store and one run, so not with --targets."
+        )
     is_in_container = mode is not None
     if is_in_container and options.termination_log is None and _TERMINATION_LOG.exists():
         options = options._replace(termination_log=_TERMINATION_LOG)
@@ -74,6 +81,7 @@ def command(
             verify=not no_verify,
             follow=mode == "init",
             retry_changes=retry_changes,
+            accept_reset=accept_reset,
         )
     if fleet.targets is not None:
         from is_db_bootstrap.cli._fleet import run_fleet

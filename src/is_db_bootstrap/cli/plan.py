@@ -3,7 +3,7 @@
 import click
 
 from is_db_bootstrap.cli._fleet_options import FleetOptions, fleet_look_options
-from is_db_bootstrap.cli._options import NO_AHEAD, Options, plan_options
+from is_db_bootstrap.cli._options import ACCEPT_RESET, NO_AHEAD, Options, plan_options
 
 #: The exit code of `--exit-code` when changes are pending.
 _PENDING = 3
@@ -13,6 +13,7 @@ _PENDING = 3
 @plan_options
 @click.option("--seed", is_flag=True, help="Plan the blueprint's demo data too.")
 @NO_AHEAD
+@ACCEPT_RESET
 @click.option(
     "--try",
     "try_url",
@@ -27,6 +28,7 @@ def command(
     *,
     seed: bool,
     no_ahead: bool,
+    accept_reset: tuple[str, ...],
     try_url: str | None,
     exit_code: bool,
 ) -> int:
@@ -34,8 +36,15 @@ def command(
     from is_db_bootstrap.cli._look import look
     from is_db_bootstrap.results import Mode
 
+    if accept_reset and fleet.targets is not None:
+        raise click.UsageError(
+            "--accept-reset is for one store and one run, so not with --targets."
+        )
     run_options = options.run_options(
-        seed=seed, allow_ahead=not no_ahead, try_url=(try_url or "").strip()
+        seed=seed,
+        allow_ahead=not no_ahead,
+        try_url=(try_url or "").strip(),
+        accept_reset=accept_reset,
     )
     pending_code = _PENDING if exit_code else 0
     return look(options, fleet, Mode.PLAN, run_options, pending_code=pending_code)

@@ -13,6 +13,7 @@ from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.track import LockPolicy, Track
 from is_db_bootstrap.errors import Interrupted
 from is_db_bootstrap.events import Phase
+from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import BootstrapResult, ChangeResult, Mode
 
 #: Characters of a run's id, which stands in its result and in the owner of its locks.
@@ -32,6 +33,14 @@ class Rules:
     retry_changes: tuple[str, ...] = ()
     blueprint_source: str = ""
     is_default_blueprint: bool = False
+    #: The digest of what the blueprint declares. Without one, nothing is remembered.
+    fingerprint: str = ""
+    #: Stores that were reset, as the caller knows. They are made anew.
+    accept_reset: tuple[str, ...] = ()
+    #: All stores of the blueprint, also those that this run leaves out.
+    declared_stores: tuple[StoreName, ...] = STORE_ORDER
+    #: Whether this is one target of a fleet, whose addresses tell it from the others.
+    is_one_of_many: bool = False
 
 
 class Stop(threading.Event):

@@ -78,7 +78,7 @@ class Locks:
     # --- taking
 
     def take_all(self, nothing_left: Callable[[], bool]) -> None:
-        """Take every lock that the pending changes need.
+        """Take every lock that the pending changes, and what is to be remembered, need.
 
         The locks are taken in store order, so that two runs cannot deadlock.
         Raises `LockTimeout` when one is not free in time, and `NothingLeft` for a follower as soon
@@ -98,11 +98,11 @@ class Locks:
         A borrowed lock guards a store that cannot lock. Without a borrowed lock, the first store
         that can lock does so.
         """
-        pending = [track.store for track in self._run.tracks if track.pending]
+        pending = [track.store for track in self._run.tracks if track.needs_lock]
         can_all_lock = all(isinstance(store, CanLock) for store in pending)
         needed: list[DatabaseBootstrapper] = []
         for track in self._run.tracks:
-            is_wanted = bool(track.pending) or isinstance(track.store, CanAnchor)
+            is_wanted = track.needs_lock or isinstance(track.store, CanAnchor)
             if is_wanted and isinstance(track.store, CanLock):
                 needed.append(track.store)
         if can_all_lock:
@@ -126,7 +126,7 @@ class Locks:
         fallback = borrowed or next(iter(self._held), None)
         for track in self._run.tracks:
             track.guard = own.get(track.store.name) or fallback
-            if track.pending and track.guard is None:
+            if track.needs_lock and track.guard is None:
                 track.note(
                     "No store of this run can lock: a second run at the same time is not excluded."
                 )

@@ -45,7 +45,11 @@ class BootstrapOrchestrator:
     run has begun and not recorded, and that run again all the same. `accepted` names differences
     that an adoption records all the same (see `Adopting`). `blueprint_source` says who
     named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store whose
-    records name only other blueprints is a conflict. Observers receive events one at
+    records name only other blueprints is a conflict. With the `fingerprint` of what is declared,
+    the stores remember that they were converged together, and a store that was lost since is a
+    `StoreReset`, unless `accept_reset` names it. `declared_stores` are all stores of the blueprint.
+    With `is_one_of_many`, this is a target of a fleet, and its addresses tell it from the others.
+    Observers receive events one at
     a time, from any thread. Raises `ConfigurationError` for no bootstrapper, and for two of one
     store.
     """
@@ -65,6 +69,10 @@ class BootstrapOrchestrator:
         accepted: Sequence[str] = (),
         blueprint_source: str = "",
         is_default_blueprint: bool = False,
+        fingerprint: str = "",
+        accept_reset: Sequence[str] = (),
+        declared_stores: Sequence[StoreName] = STORE_ORDER,
+        is_one_of_many: bool = False,
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -82,6 +90,10 @@ class BootstrapOrchestrator:
             retry_changes=tuple(retry_changes),
             blueprint_source=blueprint_source,
             is_default_blueprint=is_default_blueprint,
+            fingerprint=fingerprint,
+            accept_reset=tuple(accept_reset),
+            declared_stores=tuple(declared_stores),
+            is_one_of_many=is_one_of_many,
         )
         self._accepted = tuple(accepted)
         self._observers = tuple(observers)

@@ -15,6 +15,7 @@ from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
+from is_db_bootstrap.engine.remembering import Remembering
 from is_db_bootstrap.engine.retry import LEAST_CALL_S, until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
     CanAdopt,
@@ -70,6 +71,7 @@ class Phases:
         self._workers = Workers(run, self._deadlines, lambda: self._locks.acquiring)
         #: Whether another run has made all the changes that this one had planned.
         self._followed = False
+        self._remembering = Remembering(run)
 
     @property
     def workers(self) -> Workers:
@@ -98,11 +100,13 @@ class Phases:
         if mode is Mode.APPLY and not self._release_lost():
             return
         self._verify_all()
+        self._remember_all()
 
     def _report_ready(self) -> None:
         """Report the stores that answered, also when others did not."""
         ready = [track for track in self._run.tracks if track.error is None]
         self._workers.run_phase(Phase.STATUS, self._report_status, ready)
+        self._remembering.tell()
 
     def _make_changes(self) -> bool:
         """Look at rights, lock, plan again and apply. Returns whether all of this succeeded."""
@@ -116,6 +120,7 @@ class Phases:
             return True
         if not self._workers.run_phase(Phase.REPLAN, self._plan_changes):
             return False
+        self._remembering.mark_due()
         return self._workers.run_phase(Phase.APPLY, self._apply_changes)
 
     def _verify_all(self) -> None:
@@ -126,7 +131,7 @@ class Phases:
             track.note(UNVERIFIED)
 
     def _is_something_pending(self) -> bool:
-        return any(track.pending for track in self._run.tracks)
+        return any(track.needs_lock for track in self._run.tracks)
 
     # --- what may run again
 
@@ -177,6 +182,9 @@ class Phases:
         """Plan every store. In plan mode, say also what would be sent. Whether this succeeded."""
         if not self._workers.run_phase(Phase.PLAN, self._plan_first):
             return False
+        if not self._remembering.refuse_losses():
+            return False
+        self._remembering.mark_due()
         if self._run.mode is not Mode.PLAN or not self._run.tells_statements:
             return True
         return self._tell_all_statements()
@@ -268,6 +276,13 @@ class Phases:
                 "of the blueprint.",
                 hint="Run the newer version, or leave out --no-ahead.",
             )
+        self._recall(track)
+
+    def _recall(self, track: Track) -> None:
+        """Note what the store remembers, which most stores have read for the plan already."""
+        track.recall = self._look_while_busy(track, partial(self._remembering.look, track))
+        if track.recall is not None:
+            track.note(*track.recall.remarks)
 
     def _tell_all_statements(self) -> bool:
         """Let the stores with something pending say what they would send. Whether all could."""
@@ -348,6 +363,10 @@ class Phases:
             self._locks.take_all(self._is_nothing_left)
         except NothingLeft:
             self._followed = True
+        for track in self._run.tracks:
+            if track.guard is not None and track.guard.store is track.store:
+                # What was left there is ours now.
+                track.left_lease = None
 
     def _release_lost(self) -> bool:
         """Remove what runs have left of their leases, where they have provably lost their anchor.
@@ -362,8 +381,9 @@ class Phases:
     def _is_nothing_left(self) -> bool:
         """Whether another run has applied by now what this one had planned."""
         for track in self._run.tracks:
-            if track.pending:
+            if track.needs_lock:
                 self._plan_changes(track)
+        self._remembering.mark_due()
         return not self._is_something_pending()
 
     # --- apply
@@ -569,6 +589,30 @@ class Phases:
                 track.drifts.append(found)
             else:
                 track.note(f"{found.kind} {found.object}: {found.message}")
+
+    # --- remember
+
+    def _remember_all(self) -> None:
+        """Let each store remember that all were converged, where its record lacks that.
+
+        Only a run that has the locks and has verified all stores writes it.
+        """
+        due = [track for track in self._run.tracks if track.memory is not None]
+        if self._run.mode is not Mode.APPLY or not due or not self._run.all_succeeded:
+            return
+        if self._followed:
+            return
+        self._workers.run_phase(Phase.VERIFY, self._remember, due, quiet=True)
+
+    def _remember(self, track: Track) -> None:
+        """Write the record of one store. It is told as a change where the run made no other."""
+        self._refuse_change(track)
+        began = time.monotonic()
+        write = partial(self._remembering.write, track)
+        track.note(self._look_while_busy(track, write, Phase.VERIFY) or "")
+        if not track.changed:
+            change = track.memory_change
+            self._record_change(track, change, Outcome.CHANGED, time.monotonic() - began)
 
     # --- the end
 

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Self
 
+from is_db_bootstrap.engine.memory import Memory, Recall
 from is_db_bootstrap.engine.store import DatabaseBootstrapper, Leased, LeftLease, Lock, Seen
 from is_db_bootstrap.engine.threads import call_within
 from is_db_bootstrap.errors import (
@@ -20,6 +21,7 @@ from is_db_bootstrap.results import (
     ChangeResult,
     Drift,
     Mode,
+    Nature,
     Outcome,
     Plan,
     ServerInfo,
@@ -28,6 +30,8 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings.timing import BEATS, DEFAULT, LEAST_BEATS, Timing
 
+#: Kind and name of the change that writes what a store remembers.
+MEMORY = "memory"
 #: The note of a run whose caller wanted no verify.
 UNVERIFIED = "Not verified, as asked."
 
@@ -191,6 +195,10 @@ class Track:
     guard: Held | None = None
     #: The lease that another run has left in a store with nothing pending.
     left_lease: LeftLease | None = None
+    #: What the store remembers, by its last plan. None for one that does not remember.
+    recall: Recall | None = None
+    #: The record that the store is to get. None when it has the right one.
+    memory: Memory | None = None
     status: Status | None = None
     changes: list[ChangeResult] = field(default_factory=list)
     drifts: list[Drift] = field(default_factory=list)
@@ -209,9 +217,24 @@ class Track:
         return self.plan.changes if self.plan else ()
 
     @property
+    def needs_lock(self) -> bool:
+        """Whether this run is to write something into the store."""
+        return bool(self.pending) or self.memory is not None
+
+    @property
     def changed(self) -> bool:
         """Whether this run has changed something."""
         return any(change.outcome is Outcome.CHANGED for change in self.changes)
+
+    @property
+    def memory_change(self) -> Change:
+        """The change that writes the record, as a plan and a result list it."""
+        members = ", ".join(self.memory.members) if self.memory else ""
+        return Change(MEMORY, MEMORY, f"remember {members}", Nature.REPEATABLE)
+
+    @property
+    def _is_only_memory_due(self) -> bool:
+        return self.memory is not None and not self.pending and self.error is None
 
     def note(self, *texts: str) -> None:
         """Add notes to the result. The same note stands there once."""
@@ -253,6 +276,8 @@ class Track:
             for change in self.pending:
                 if (change.kind, change.name) not in done:
                     yield _result_of(change, Outcome.PLANNED)
+        if mode is Mode.PLAN and self._is_only_memory_due:
+            yield _result_of(self.memory_change, Outcome.PLANNED)
         if self.plan is not None:
             for change in self.plan.skipped:
                 yield _result_of(change, Outcome.SKIPPED)
@@ -265,6 +290,8 @@ class Track:
         if failed and not self.verified and mode is not Mode.STATUS:
             return Outcome.SKIPPED
         if self.pending and mode in {Mode.PLAN, Mode.STATUS}:
+            return Outcome.PLANNED
+        if self._is_only_memory_due and mode is Mode.PLAN:
             return Outcome.PLANNED
         return Outcome.UNCHANGED
 

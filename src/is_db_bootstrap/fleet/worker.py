@@ -170,7 +170,7 @@ class _Worker:
         return app.orchestrator(
             self._blueprint,
             target.settings,
-            self._order.options,
+            replace(self._order.options, is_one_of_many=True),
             observers=[self._observe],
         )
 

@@ -28,6 +28,12 @@ class RunOptions:
     retry_changes: tuple[str, ...] = ()
     #: Differences that an adoption records all the same, by the names of their objects.
     accepted: tuple[str, ...] = ()
+    #: Stores that were reset, as the caller knows. They are made anew, empty.
+    accept_reset: tuple[str, ...] = ()
+    #: The stores remember that they were converged together.
+    remembers: bool = True
+    #: This is one target of a fleet, whose addresses tell it from the others.
+    is_one_of_many: bool = False
     #: A run that meets another one waits for as long as that one goes on.
     follow: bool = False
     #: The address of a server on which a plan may run what cannot be seen otherwise. Empty: none.

@@ -116,7 +116,7 @@ class Isolation(ABC):
     def apply(self, url: StoreUrl) -> None:
         """Bring one store to the blueprint. Raises the error of a failed run."""
         settings = replace(self.settings, stores={self.store: url})
-        options = RunOptions(only=(self.store,))
+        options = RunOptions(only=(self.store,), remembers=False)
         orchestrator = app.orchestrator(self.blueprint, settings, options)
         orchestrator.run().raise_for_failure()
 

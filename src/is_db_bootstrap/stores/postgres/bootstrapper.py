@@ -22,8 +22,11 @@ import psycopg
 
 from is_db_bootstrap.engine.adoption import RECORD
 from is_db_bootstrap.engine.lineage import Standing
+from is_db_bootstrap.engine.memory import Memory, Recall
+from is_db_bootstrap.engine.memory_text import to_text
 from is_db_bootstrap.errors import (
     APPLY,
+    AccessDenied,
     BootstrapError,
     ConfigurationError,
     HalfDone,
@@ -45,7 +48,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.consent import Consent
-from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema
+from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, memory_table, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.baseline import BaselineRun, Tools
 from is_db_bootstrap.stores.postgres.connection import (
@@ -143,6 +146,8 @@ class PostgreSQLBootstrapper:
         "(`is-db-bootstrap revision`) where every database differs."
     )
     kinds_together = frozenset({"revision"})
+    #: Nobody can live with the loss of a database.
+    is_cache = False
     #: Whether the live schema is compared with the catalogue beside the revisions.
     compares = True
     #: Whether a plan says what of the schema is not compared.
@@ -661,6 +666,54 @@ class PostgreSQLBootstrapper:
     def allow_retry(self, changes: Collection[str]) -> None:
         """Let these revisions run again although they have begun and are not recorded."""
         self._consent.give(changes)
+
+    # --- remembering
+
+    def recall(self) -> Recall:
+        """What this database is, and what the last plan has seen of its memory.
+
+        It is blank without its version table. An empty version table was left by a downgrade, so
+        nothing was lost there. Raises `StoreConflict` for a record that is broken.
+        """
+        place = f"database {self._url.database}, schema {self._schema}"
+        made = f"schema {self._schema}"
+        reader = self.reader()
+        if reader is None:
+            return Recall(place, is_blank=True, missing=(made,))
+        texts = self._history.memory_texts(reader)
+        seen = self._history.seen
+        records = memory_table.read(texts, self._blueprint.name, self._schema)
+        is_there = seen.has_record_table
+        return Recall(
+            place,
+            identity=seen.identity,
+            is_blank=not is_there and not texts,
+            holds=(made,) if is_there else (),
+            missing=() if is_there else (made,),
+            memories=records.memories,
+            unable=seen.unable,
+            remarks=records.remarks,
+        )
+
+    def remember(self, memory: Memory) -> None:
+        """Write the record into the schema of our own, and read it back."""
+        with errors(self.target, memory_table.PLACE):
+            if not memory_table.write(self._reader(), memory, self._schema):
+                raise AccessDenied(
+                    self.name,
+                    f"The record of what was converged could not be written to "
+                    f"{memory_table.PLACE}.",
+                    hint="Let an administrator grant the right to write there.",
+                    subject=memory_table.PLACE,
+                )
+            found = memory_table.texts_of(self._reader(), memory.blueprint, self._schema)
+        if to_text(memory) not in found:
+            raise StoreUnavailable(
+                self.name,
+                f"{self.target} did not keep the record of what was converged.",
+                hint="A fail-over may be going on. Run again.",
+                subject=memory_table.PLACE,
+            )
 
     # --- demo rows
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import psycopg
@@ -11,7 +12,7 @@ from is_db_bootstrap.engine.lineage import Comparison, Standing
 from is_db_bootstrap.errors import StoreBusy, StoreConflict
 from is_db_bootstrap.stores.consent import Consent
 from is_db_bootstrap.stores.postgres import begun as postgres_begun
-from is_db_bootstrap.stores.postgres import diverged, lineage_table, own_schema
+from is_db_bootstrap.stores.postgres import diverged, lineage_table, memory_table, own_schema
 from is_db_bootstrap.stores.postgres.begun import BASELINE, WHAT_IS_KNOWN, Begun, Fate, Marks
 from is_db_bootstrap.stores.postgres.errors import NAME, errors, translated
 from is_db_bootstrap.stores.postgres.kind import KIND
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import Timing
 
 
-#: Whether we may read our tables.
-_READABLE = f"SELECT ({postgres_begun.READABLE}), ({lineage_table.READABLE})"
+#: Whether we may read our tables, and what tells this database from others.
+_READABLE = f"""
+    SELECT ({postgres_begun.READABLE}), ({lineage_table.READABLE}), ({memory_table.READABLE}),
+           {memory_table.RIGHTS}, {{system}}
+"""
 #: Our row, as JSON.
 _LINEAGE = f"""
     ({lineage_table.ROW}
@@ -91,24 +95,31 @@ class History:
         self.consent = consent
         #: The last record that was compared. A run with nothing to do looks at the same one often.
         self._compared: tuple[Record, Comparison] | None = None
+        #: What the last `read` has seen of the database and of what it remembers.
+        self.seen = memory_table.Seen()
+        #: Whether the server tells us which one it is.
+        self._may_ask_system = True
 
     def read(self, reader: psycopg.Connection[Any]) -> Record:
         """Rows and comment of the version table, and our row of its lineage, at one moment."""
         may_read_begun, may_read_lineage = self._rights(reader)
         named = self.table.replace("%", "%%")
         query = f"""
-            SELECT version_num, comment, {_LINEAGE if may_read_lineage else _NO_LINEAGE}
+            SELECT version_num, comment, {_LINEAGE if may_read_lineage else _NO_LINEAGE},
+                   {memory_table.TEXTS if self.seen.may_read else memory_table.NO_TEXTS}
             FROM (SELECT obj_description(%(table)s::regclass, 'pg_class') AS comment) AS described
             LEFT JOIN {named} ON true
         """  # noqa: S608 - quoted
+        given = {"table": self.table, "blueprint": self._blueprint, "schema": self._schema}
         try:
-            rows = reader.execute(query.encode(), {"table": self.table}).fetchall()
+            rows = reader.execute(query.encode(), given).fetchall()
         except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
             return Record(may_read_begun=may_read_begun, may_read_lineage=may_read_lineage)
         except psycopg.Error as exc:
             raise translated(exc, self._target, self.place.shown) from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
-        _, comment, recorded = rows[0]
+        _, comment, recorded, texts = rows[0]
+        self.seen = replace(self.seen, has_record_table=True, texts=tuple(texts or ()))
         return Record.of(
             revisions,
             comment,
@@ -125,8 +136,41 @@ class History:
     def _rights(self, reader: psycopg.Connection[Any]) -> tuple[bool | None, bool | None]:
         """Whether we may read our tables of steps and of lineages. None for one that is missing."""
         with errors(self._target, SCHEMA):
-            row = reader.execute(_READABLE.encode()).fetchone()
-        return row or (None, None)
+            row = self._asked_rights(reader)
+        begun, lineage, may_read, may_write, has_schema, role, database, system = row
+        self.seen = memory_table.Seen(
+            system=system,
+            database=database or "",
+            may_write=bool(may_write),
+            may_read=may_read,
+            has_schema=has_schema,
+            role=role,
+        )
+        return begun, lineage
+
+    def _asked_rights(self, reader: psycopg.Connection[Any]) -> tuple[Any, ...]:
+        """What `_READABLE` asks. A role may be kept from asking which server this is."""
+        query = _READABLE.format(system=memory_table.SYSTEM if self._may_ask_system else "NULL")
+        try:
+            row = reader.execute(query.encode()).fetchone()
+        except (psycopg.errors.InsufficientPrivilege, psycopg.errors.UndefinedFunction):
+            if not self._may_ask_system:
+                raise
+            self._may_ask_system = False
+            return self._asked_rights(reader)
+        if row is None:
+            raise TypeError(query)
+        return tuple(row)
+
+    def memory_texts(self, reader: psycopg.Connection[Any]) -> tuple[str, ...]:
+        """The records of what was converged, as the last `read` has seen them.
+
+        Without a version table they were not seen, so they are asked for.
+        """
+        if self.seen.has_record_table or not self.seen.may_read:
+            return self.seen.texts
+        with errors(self._target, memory_table.PLACE):
+            return memory_table.texts_of(reader, self._blueprint, self._schema)
 
     def is_locked_elsewhere(self) -> bool:
         """Whether another run holds the lock of the schema."""

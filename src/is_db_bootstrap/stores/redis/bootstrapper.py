@@ -12,13 +12,16 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
+import redis
+
+from is_db_bootstrap.engine.memory import Memory, Recall
 from is_db_bootstrap.engine.store import MadeByOther
-from is_db_bootstrap.errors import AccessDenied, StoreConflict, StoreUnavailable
+from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict, StoreUnavailable
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis import lock as redis_lock
-from is_db_bootstrap.stores.redis import probe
+from is_db_bootstrap.stores.redis import memory_record, probe
 from is_db_bootstrap.stores.redis.compare import Comparison
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
@@ -63,6 +66,11 @@ class RedisBootstrapper:
         self._timing = timing or Timing()
         self._record_key = f"{PREFIX}:conventions:{blueprint.name}"
         self._lock_key = f"{PREFIX}:lock:{blueprint.name}"
+        self._memory_key = f"{PREFIX}:memory:{blueprint.name}"
+        #: What the key of the memory held when the last plan looked, or how that look was refused.
+        self._seen_memory: bytes | Exception | None = None
+        #: Whether the blueprint can live with an empty Redis.
+        self.is_cache = not blueprint.durable_keys
         self._errors = Translation(self._url)
         self._comparison = Comparison(blueprint, self._record_key)
         self._server: Server | None = None
@@ -116,7 +124,7 @@ class RedisBootstrapper:
         Raises `StoreConflict` when the record and the declaration go on from one earlier version in
         two directions.
         """
-        text = self._recorded_text()
+        text, self._seen_memory = self._both_records()
         recorded = self._comparison.read(text)
         if not self._planned:
             self._comparison.first_seen = text
@@ -141,6 +149,82 @@ class RedisBootstrapper:
         with self._errors(self._record_key):
             found: bytes | None = self._commands.get(self._record_key)
             return found
+
+    def _both_records(self) -> tuple[bytes | None, bytes | Exception | None]:
+        """The text of the conventions, and that of the memory or the refusal to read it.
+
+        They are asked for together. In a cluster each has a server of its own.
+        """
+        if self._opened.is_cluster:
+            try:
+                return self._recorded_text(), self._commands.get(self._memory_key)
+            except redis.RedisError as exc:
+                return self._recorded_text(), exc
+        with self._errors(self._record_key):
+            pipeline = self._commands.pipeline(transaction=False)
+            answers = pipeline.get(self._record_key).get(self._memory_key)
+            text, memory = answers.execute(raise_on_error=False)
+            if isinstance(text, Exception):
+                raise text
+        return text, memory
+
+    # --- remembering
+
+    def recall(self) -> Recall:
+        """What this Redis is, and what the last plan has seen of its memory.
+
+        Raises `StoreConflict` for a record that is broken.
+        """
+        has_conventions = self._planned_on is not None
+        unable, seen = "", self._seen_memory
+        if isinstance(seen, Exception):
+            try:
+                with self._errors(self._memory_key):
+                    raise seen
+            except AccessDenied as exc:
+                unable = (
+                    f"That the stores were converged together is not remembered here: {exc.message}"
+                    f" Let an administrator allow this user the key {self._memory_key}."
+                )
+            seen = None
+        records = memory_record.read(self._memory_key, seen)
+        is_blank = not has_conventions and seen is None and not unable
+        return Recall(
+            place=f"database {int(self._url.database or 0)}",
+            is_blank=is_blank,
+            memories=records.memories,
+            unable=unable,
+            remarks=tuple(records.remarks),
+        )
+
+    def remember(self, memory: Memory) -> None:
+        """Write the record in one step, if the key holds what was read and the lock is ours.
+
+        Raises `StoreUnavailable` when the lock was lost, and `StoreBusy` when another deployment
+        has written its record meanwhile.
+        """
+        with self._errors(self._memory_key):
+            found = self._commands.get(self._memory_key)
+        before = memory_record.read(self._memory_key, found)
+        value = memory_record.written(before, memory)
+        with self._errors(self._memory_key):
+            expected: dict[str, bytes | None] = {self._memory_key: found}
+            lease = self._held_lease
+            if lease is not None and self._opened.is_cluster:
+                self._check_lease(lease)
+            elif lease is not None:
+                expected[lease.key] = lease.value
+            is_written = self._writes.write(expected, ("SET", self._memory_key, value))
+            if is_written and self._commands.get(self._memory_key) == value:
+                return
+        if lease is not None:
+            self._check_lease(lease)
+        raise StoreBusy(
+            self.name,
+            f"{self._memory_key} was written by another run at this moment.",
+            hint="Run again.",
+            subject=self._memory_key,
+        )
 
     def recorded_blueprints(self) -> Collection[str]:
         """The blueprints whose record was found among the first `scan_budget` keys of each server.

@@ -1,0 +1,102 @@
+"""What people read of the records that stores keep of each other."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from is_db_bootstrap.engine.memory import Memory
+from is_db_bootstrap.engine.recollection import Loss
+from is_db_bootstrap.errors import StoreReset
+from is_db_bootstrap.names import StoreName
+from is_db_bootstrap.wording import counted, visible
+
+#: As many names as one reads.
+_NAMED = 5
+#: The note of a run that was not to verify.
+UNRECORDED = "That the stores are converged is not recorded, because nothing was verified."
+
+
+def store_reset(store: StoreName, address: str, loss: Loss) -> StoreReset:
+    """The error of a store that was lost: what is missing, since when, and the ways out."""
+    if loss.objects:
+        what = f"{_listed(loss.objects)} of {address} {_is_or_are(loss.objects)} gone"
+    else:
+        what = f"{address} is blank"
+    return StoreReset(
+        store,
+        f"{what}, though it was converged on {moment(loss.memory.recorded_at)} "
+        f"({_writer(loss.memory)}), as {_listed(loss.remembered_by)} "
+        f"{_remembers(loss.remembered_by)}. Nothing was changed.",
+        subject=loss.objects[0] if loss.objects else "",
+        hint="Restore a backup of it and run again. If it is to be made anew, empty, or if this is "
+        "a copy of another environment, say so: "
+        f"`is-db-bootstrap apply --accept-reset {store}`.",
+    )
+
+
+def accepted(loss: Loss) -> str:
+    """The note on a reset that somebody has accepted."""
+    what = _listed(loss.objects) if loss.objects else "The whole store"
+    since = moment(loss.memory.recorded_at)
+    return f"{what}, converged on {since} and lost since, is made anew, as --accept-reset says."
+
+
+def blank_cache(loss: Loss) -> str:
+    """The note on a cache that is blank again."""
+    return (
+        f"The store was blank, though {_listed(loss.remembered_by)} "
+        f"{_remembers(loss.remembered_by)} that it was converged on "
+        f"{moment(loss.memory.recorded_at)}. As a cache, it is recorded again."
+    )
+
+
+def other_store(memory: Memory) -> str:
+    """The note on a store that is not the one that a record tells of."""
+    return (
+        f"This is not the store that was converged on {moment(memory.recorded_at)} "
+        f"({_writer(memory)}): it was restored, copied or replaced. It is recorded anew."
+    )
+
+
+def remembered(memory: Memory) -> str:
+    """The note of a status on what a store remembers."""
+    return (
+        f"Converged on {moment(memory.recorded_at)} ({_writer(memory)}) together: "
+        f"{', '.join(memory.members)}."
+    )
+
+
+def ambiguous(blueprint: str) -> str:
+    """The note on a store that several deployments share, in a run that leaves stores out."""
+    return (
+        f"Several deployments of {blueprint} are remembered here, and only the stores that this "
+        "run leaves out tell them apart, so nothing is recorded. A run without --only and --skip "
+        "records it."
+    )
+
+
+def moment(when: datetime) -> str:
+    """A moment to the minute, in UTC."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+
+def _writer(memory: Memory) -> str:
+    return f"run {visible(memory.run_id)}, version {visible(memory.version)}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names as a sentence has them."""
+    shown = [visible(name) for name in names[:_NAMED]]
+    if len(names) > _NAMED:
+        shown.append(counted(len(names) - _NAMED, "other"))
+    *before, last = shown
+    return f"{', '.join(before)} and {last}" if before else last
+
+
+def _is_or_are(names: Sequence[str]) -> str:
+    return "is" if len(names) == 1 else "are"
+
+
+def _remembers(names: Sequence[str]) -> str:
+    return "remembers" if len(names) == 1 else "remember"

@@ -1,0 +1,269 @@
+"""What the records of all stores say together: which store was lost, and what is to be recorded.
+
+A record is ours when it is this blueprint's and its stores have the places that ours have. It is a
+witness when the store that keeps it is still the one that it tells of. A database that was copied
+or restored brings its record along. That record tells of another database, so it is no witness.
+"""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+
+from is_db_bootstrap import __version__
+from is_db_bootstrap.engine.memory import Member, Memory, Recall
+from is_db_bootstrap.names import STORE_ORDER, StoreName
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What a run knows of one of its stores.
+
+    `address` has no secrets. `is_pending` says that the plan makes something there, `is_ahead` that
+    newer code was there.
+    """
+
+    recall: Recall
+    address: str
+    is_cache: bool = False
+    is_pending: bool = False
+    is_ahead: bool = False
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing is there, and something is to be."""
+        return self.recall.is_blank and self.is_pending
+
+    @property
+    def missing(self) -> frozenset[str]:
+        """What is not there and is to be."""
+        return frozenset(self.recall.missing if self.is_pending else ())
+
+    @property
+    def all_holds(self) -> tuple[str, ...]:
+        """What the store holds once the plan is applied."""
+        return tuple(sorted({*self.recall.holds, *self.missing}))
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """A store that was converged and has lost what it held.
+
+    `objects` are the names of what is missing. Without one, the store as a whole is blank.
+    `remembered_by` are the stores whose record says so.
+    """
+
+    objects: tuple[str, ...]
+    memory: Memory
+    remembered_by: tuple[StoreName, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Recollection:
+    """The records that the stores of one run keep, beside what these stores are today.
+
+    `declared` are all stores of the blueprint, also those that this run leaves out. With
+    `by_address`, a record is ours only if its addresses are ours too: targets of a fleet may have
+    the same places on several servers.
+    """
+
+    known: Mapping[StoreName, Known]
+    declared: Collection[StoreName] = field(default=STORE_ORDER)
+    by_address: bool = False
+
+    # --- whose record
+
+    def witness(self) -> Memory | None:
+        """The record that is believed. None: there is no such record."""
+        return self._best(self._ours(witnesses=True))
+
+    def base(self) -> Memory | None:
+        """The record that is carried on: the witness, or else the one that a copy brought along."""
+        return self.witness() or self._best(self._ours(witnesses=False))
+
+    @property
+    def is_ambiguous(self) -> bool:
+        """Whether records of several deployments fit, because this run leaves stores out."""
+        return any(self._is_told_apart_by_others(s) for s in self.known)
+
+    def _is_told_apart_by_others(self, store: StoreName) -> bool:
+        """Whether a store has several records of ours, of other places in stores left out."""
+        records = [memory for at, memory in self._ours(witnesses=True) if at == store]
+        most = max(map(self._agreement, records), default=0)
+        best = [memory for memory in records if self._agreement(memory) == most]
+        places = {
+            tuple(
+                (other, member.place)
+                for other, member in sorted(memory.members.items())
+                if other not in self.known and other in self.declared
+            )
+            for memory in best
+        }
+        return len(places) > 1
+
+    def _ours(self, *, witnesses: bool) -> list[tuple[StoreName, Memory]]:
+        """The records of this deployment, each with the store that keeps it."""
+        return [
+            (store, memory)
+            for store, known in self.known.items()
+            for memory in known.recall.memories
+            if self._is_ours(store, memory)
+            and (not witnesses or self._is_witness(known.recall, memory.members[store]))
+        ]
+
+    def _is_ours(self, store: StoreName, memory: Memory) -> bool:
+        if store not in memory.members:
+            return False
+        common = [s for s in memory.members if s in self.known]
+        return all(self._is_same_place(self.known[s], memory.members[s]) for s in common)
+
+    def _is_same_place(self, known: Known, member: Member) -> bool:
+        is_there = not self.by_address or known.address == member.address
+        return is_there and known.recall.place == member.place
+
+    def _is_witness(self, recall: Recall, member: Member) -> bool:
+        return recall.identity in {"", member.identity}
+
+    def _best(self, found: Sequence[tuple[StoreName, Memory]]) -> Memory | None:
+        """Of several records, the one of which most is as it says. Of equal ones, the latest."""
+        memories = [memory for _, memory in found]
+        return max(memories, key=lambda m: (self._agreement(m), m.recorded_at), default=None)
+
+    def _agreement(self, memory: Memory) -> int:
+        """How many stores of this run are as the record tells of them."""
+        return sum(
+            self.known[store].recall.identity in {"", member.identity}
+            for store, member in memory.members.items()
+            if store in self.known
+        )
+
+    # --- what was lost
+
+    def losses(self) -> dict[StoreName, Loss]:
+        """The stores that were lost, or have lost a part. A blank cache is none of them."""
+        found = {}
+        for store, known in self.known.items():
+            said = self._said_of(store)
+            if said is None or known.is_cache:
+                continue
+            missing = sorted(known.missing & {*said.members[store].holds})
+            if known.is_blank or missing:
+                objects = () if known.is_blank else tuple(missing)
+                found[store] = Loss(objects, said, self._who_remembers(store, said.key))
+        return found
+
+    def blank_caches(self) -> dict[StoreName, Loss]:
+        """The caches that are blank, although they were converged."""
+        found = {}
+        for store, known in self.known.items():
+            said = self._said_of(store)
+            if said is not None and known.is_cache and known.is_blank:
+                found[store] = Loss((), said, self._who_remembers(store, said.key))
+        return found
+
+    def others(self) -> dict[StoreName, Memory]:
+        """The stores that are not blank, and not the ones that the records tell of.
+
+        They were restored, copied or replaced. Each has the record that tells of another one.
+        """
+        base = self.base()
+        found = {}
+        for store, known in self.known.items():
+            own = self._best([(at, m) for at, m in self._ours(witnesses=False) if at == store])
+            said = own or base
+            if said is None or store not in said.members or known.is_blank:
+                continue
+            if not self._is_witness(known.recall, said.members[store]):
+                found[store] = said
+        return found
+
+    def _said_of(self, store: StoreName) -> Memory | None:
+        """The record that is believed of a store. None: no such record tells of it."""
+        witness = self.witness()
+        if witness is not None and store in witness.members:
+            return witness
+        return self._best([each for each in self._ours(witnesses=True) if each[0] == store])
+
+    def _who_remembers(self, store: StoreName, key: str) -> tuple[StoreName, ...]:
+        found = self._ours(witnesses=True)
+        return tuple(at for at, m in found if m.key == key and store in m.members)
+
+    # --- what is to be recorded
+
+    def to_record(self, template: Memory) -> dict[StoreName, Memory]:
+        """The record of each store in which it is missing or out of date.
+
+        `template` has what this run says of itself. Its key and its members are not looked at.
+        A store that this release is older than is no reason to record another fingerprint.
+        """
+        if self.is_ambiguous:
+            return {}
+        base = self.base()
+        is_ahead = any(known.is_ahead for known in self.known.values())
+        wanted = replace(
+            template,
+            key=base.key if base else uuid.uuid4().hex,
+            fingerprint=base.fingerprint if base and is_ahead else template.fingerprint,
+            members=self._wanted_members(base, is_ahead=is_ahead),
+        )
+        return {
+            store: wanted
+            for store, known in self.known.items()
+            if not known.recall.unable and not self._is_recorded(known.recall, wanted, is_ahead)
+        }
+
+    def _wanted_members(self, base: Memory | None, *, is_ahead: bool) -> dict[StoreName, Member]:
+        """What is remembered of each store: of those of this run anew, of others as before."""
+        before = base.members if base else {}
+        members = {
+            store: member
+            for store, member in before.items()
+            if store in self.declared and store not in self.known
+        }
+        for store, known in self.known.items():
+            holds = {*known.all_holds}
+            if is_ahead and store in before:
+                holds |= {*before[store].holds}
+            members[store] = Member(
+                identity=known.recall.identity or self._minted_identity(store, before),
+                place=known.recall.place,
+                address=known.address,
+                holds=tuple(sorted(holds)),
+            )
+        return members
+
+    def _minted_identity(self, store: StoreName, before: Mapping[StoreName, Member]) -> str:
+        """The identity that we wrote into a store, or a new one.
+
+        A store that has lost no more than its record keeps the one that others remember.
+        """
+        own = self._best([each for each in self._ours(witnesses=True) if each[0] == store])
+        if own is not None:
+            return own.members[store].identity
+        is_same = store in before and not self.known[store].recall.is_blank
+        return before[store].identity if is_same else uuid.uuid4().hex
+
+    def _is_recorded(self, recall: Recall, wanted: Memory, is_ahead: bool) -> bool:
+        """Whether a store has the record, but for the addresses, the run and the time."""
+        for memory in recall.memories:
+            if memory.key == wanted.key:
+                is_same = is_ahead or memory.fingerprint == wanted.fingerprint
+                return is_same and _compared(memory) == _compared(wanted)
+        return False
+
+
+def template(blueprint: str, fingerprint: str, run_id: str) -> Memory:
+    """What a run says of itself in its record."""
+    now = datetime.now(UTC).replace(microsecond=0)
+    return Memory("", blueprint, fingerprint, run_id, __version__, now)
+
+
+def _compared(memory: Memory) -> list[tuple[str, str, str, tuple[str, ...]]]:
+    return sorted(_rows(memory))
+
+
+def _rows(memory: Memory) -> Iterator[tuple[str, str, str, tuple[str, ...]]]:
+    for store, member in memory.members.items():
+        yield store, member.identity, member.place, tuple(sorted(member.holds))

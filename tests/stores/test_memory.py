@@ -1,0 +1,543 @@
+"""PostgreSQL and Redis remember each other: what was lost is told apart from what is new."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import uuid
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+import pytest
+import redis
+
+from counted_wire import counted_wire
+from is_db_bootstrap import app
+from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.engine.memory_text import from_text
+from is_db_bootstrap.results import Mode
+from is_db_bootstrap.settings import RunOptions, Settings
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from servers import DEBIAN_POSTGRES_15, drop_database, empty_redis
+
+pytestmark = [pytest.mark.postgres, pytest.mark.redis]
+
+KEY = "is-db-bootstrap:memory:shop"
+CART = KeyPattern("cart", "cart:{id}", "string", 60, "app", "x")
+REVISION = '''"""{name}"""
+from alembic import op
+
+revision = {name!r}
+down_revision = {before!r}
+
+
+def upgrade():
+    op.execute("CREATE TABLE t_{name} (id integer PRIMARY KEY)")
+
+
+def downgrade():
+    op.execute("DROP TABLE t_{name}")
+'''
+
+
+class Shop:
+    """A blueprint of two stores on real servers, whose databases a test takes away."""
+
+    def __init__(self, folder, farm):
+        self.folder = folder / "migrations"
+        self.folder.mkdir()
+        self.server = farm.shared("postgres", "15")
+        self.cache = farm.shared("redis")
+        empty_redis(self.cache)
+        self.made = []
+        self.database = self.new_database()
+        self.blueprint = Blueprint("shop", "for tests", migrations=self.folder, keys=(CART,))
+        self.add_revision("a1", None)
+
+    def new_database(self):
+        self.made.append(f"shop_{uuid.uuid4().hex[:10]}")
+        return self.made[-1]
+
+    def add_revision(self, name, before):
+        (self.folder / f"{name}.py").write_text(REVISION.format(name=name, before=before))
+
+    @property
+    def urls(self):
+        return {
+            "postgres_url": f"{self.server.url}/{self.database}",
+            "redis_url": f"{self.cache.url}/0",
+        }
+
+    def run(self, mode=Mode.APPLY, blueprint=None, urls=None, **options):
+        chosen = blueprint or self.blueprint
+        flags = {**self.urls, **(urls or {})}
+        flags = {n: u for n, u in flags.items() if n.partition("_")[0] in chosen.stores}
+        settings = Settings.load(chosen, environ={}, flags=flags)
+        engine = app.orchestrator(chosen, settings, RunOptions(**options))
+        return engine.run(mode)
+
+    def converge(self, **options):
+        result = self.run(**options)
+        assert result.exit_code == 0, result.stores
+        return result
+
+    def sql(self, *statements, database=None):
+        url = f"{self.server.url}/{database or self.database}"
+        with psycopg.connect(url, autocommit=True) as connection:
+            for statement in statements:
+                found = connection.execute(statement)
+            return found.fetchall() if found.description else []
+
+    def admin(self, *statements):
+        return self.sql(*statements, database="postgres")
+
+    def lose_database(self):
+        drop_database(self.server, self.database)
+        self.admin(f"CREATE DATABASE {self.database}")
+
+    def redis(self):
+        return redis.Redis.from_url(f"{self.cache.url}/0", decode_responses=True)
+
+    def records(self):
+        """Each record, in PostgreSQL and in Redis."""
+        texts = self.sql("SELECT record FROM is_db_bootstrap.memory ORDER BY key")
+        with self.redis() as client:
+            lines = (client.get(KEY) or "").split("\n")
+        return [from_text(text) for (text,) in texts], [from_text(each) for each in lines if each]
+
+
+@pytest.fixture
+def shop(tmp_path, farm):
+    found = Shop(tmp_path, farm)
+    yield found
+    for name in found.made:
+        drop_database(found.server, name)
+    empty_redis(found.cache)
+
+
+def changes(result):
+    return {store.store: [(c.kind, c.outcome) for c in store.changes] for store in result.stores}
+
+
+def errors(result):
+    return {store.store: store.error.kind for store in result.stores if store.error}
+
+
+def notes(result, name):
+    return " ".join(result.store(name).notes)
+
+
+UNCHANGED = {"postgres": [], "redis": []}
+
+
+def test_a_converged_pair_remembers_each_other_and_the_second_run_writes_nothing(shop):
+    first = shop.converge()
+    assert changes(first) == {
+        "postgres": [("database", "changed"), ("revision", "changed")],
+        "redis": [("conventions", "changed")],
+    }
+    [of_postgres], [of_redis] = shop.records()
+    assert of_postgres == of_redis
+    assert (of_postgres.run_id, list(of_postgres.members)) == (
+        first.run_id,
+        ["postgres", "redis"],
+    )
+    assert "postgres:postgres@" not in shop.sql("SELECT record FROM is_db_bootstrap.memory")[0][0]
+    again = shop.converge()
+    assert changes(again) == UNCHANGED
+    assert shop.records() == ([of_postgres], [of_postgres])
+
+
+@pytest.mark.parametrize("mode", [Mode.APPLY, Mode.PLAN, Mode.VERIFY])
+def test_a_database_that_was_lost_is_not_made_anew_in_silence(shop, mode):
+    shop.converge()
+    shop.lose_database()
+    result = shop.run(mode)
+    assert (result.exit_code, errors(result)) == (8, {"postgres": "reset"})
+    error = result.store("postgres").error
+    assert "is blank, though it was converged on 20" in error.message
+    assert "as redis remembers" in error.message
+    assert "--accept-reset postgres" in error.hint
+    assert shop.sql("SELECT 1 FROM pg_namespace WHERE nspname = 'is_db_bootstrap'") == []
+
+
+def test_an_accepted_reset_is_made_anew_and_the_next_run_has_nothing_to_do(shop):
+    shop.converge()
+    shop.lose_database()
+    result = shop.converge(accept_reset=("postgres",))
+    assert changes(result)["postgres"] == [("revision", "changed")]
+    assert changes(result)["redis"] == [("memory", "changed")]
+    assert "is made anew, as --accept-reset says" in notes(result, "postgres")
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_schema_that_was_dropped_is_told_by_the_records_of_its_own_database(shop):
+    shop.converge()
+    shop.sql("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    result = shop.run()
+    assert (result.exit_code, result.store("postgres").error.object) == (8, "schema public")
+    assert "as postgres and redis remember" in result.store("postgres").error.message
+    shop.converge(accept_reset=("postgres",))
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_downgrade_to_nothing_is_no_loss(shop):
+    shop.converge()
+    shop.sql("DROP TABLE t_a1", "DELETE FROM alembic_version")
+    assert changes(shop.converge())["postgres"] == [("revision", "changed")]
+
+
+@pytest.mark.parametrize("mode", [Mode.APPLY, Mode.PLAN])
+def test_a_reset_that_did_not_happen_cannot_be_accepted(shop, mode):
+    shop.converge()
+    before = shop.records()
+    result = shop.run(mode, accept_reset=("postgres",))
+    assert (result.exit_code, errors(result)) == (2, {"postgres": "configuration"})
+    assert shop.records() == before
+
+
+def test_a_first_run_in_a_stack_that_was_thrown_away_as_a_whole_is_a_first_run(shop):
+    shop.converge()
+    drop_database(shop.server, shop.database)
+    empty_redis(shop.cache)
+    result = shop.converge()
+    assert [store.notes for store in result.stores if store.notes] in ([], [result.stores[0].notes])
+    assert [kind for kind, _ in changes(result)["postgres"]] == ["database", "revision"]
+
+
+def test_another_environment_beside_a_shared_redis_is_a_first_run(shop):
+    shop.converge()
+    first, shop.database = shop.database, shop.new_database()
+    result = shop.converge()
+    assert changes(result)["redis"] == [("memory", "changed")]
+    _, of_redis = shop.records()
+    assert len({record.key for record in of_redis}) == 2
+    assert changes(shop.converge()) == UNCHANGED
+    shop.database = first
+    assert changes(shop.converge()) == UNCHANGED
+    shop.lose_database()
+    assert errors(shop.run()) == {"postgres": "reset"}
+
+
+def test_a_database_restored_from_a_dump_beside_a_kept_redis_is_recognised(shop, tmp_path):
+    shop.converge()
+    url, dump = shop.urls["postgres_url"], tmp_path / "dump.sql"
+    subprocess.run([pg("pg_dump"), "--file", dump, url], check=True)
+    shop.lose_database()
+    subprocess.run([pg("psql"), "--quiet", "-v", "ON_ERROR_STOP=1", "-f", dump, url], check=True)
+    result = shop.converge()
+    assert changes(result) == {
+        "postgres": [("memory", "changed")],
+        "redis": [("memory", "changed")],
+    }
+    assert "it was restored, copied or replaced" in notes(result, "postgres")
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def pg(name):
+    """A client program of the server's version."""
+    if not DEBIAN_POSTGRES_15.is_dir():
+        pytest.skip("PostgreSQL 15 is not installed (postgresql-15)")
+    return DEBIAN_POSTGRES_15 / name
+
+
+@pytest.mark.parametrize("has_own_redis", [True, False], ids=["own Redis", "shared Redis"])
+def test_a_copied_database_is_a_new_environment(shop, has_own_redis):
+    shop.converge()
+    copy = shop.new_database()
+    shop.admin(f"CREATE DATABASE {copy} TEMPLATE {shop.database}")
+    if has_own_redis:
+        empty_redis(shop.cache)
+    shop.database = copy
+    result = shop.converge()
+    assert errors(result) == {}
+    assert changes(result)["postgres"] == [("memory", "changed")]
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_refreshed_staging_database_of_the_same_name_is_recorded_anew(shop):
+    shop.converge()
+    production, staging = shop.database, shop.new_database()
+    shop.admin(f"CREATE DATABASE {staging} TEMPLATE {production}")
+    drop_database(shop.server, production)
+    shop.admin(f"ALTER DATABASE {staging} RENAME TO {production}")
+    result = shop.converge()
+    assert "it was restored, copied or replaced" in notes(result, "postgres")
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_store_that_the_blueprint_gets_later_is_no_loss(shop):
+    alone = replace(shop.blueprint, keys=())
+    shop.converge(blueprint=alone)
+    result = shop.converge()
+    assert changes(result) == {
+        "postgres": [("memory", "changed")],
+        "redis": [("conventions", "changed")],
+    }
+    [of_postgres], [of_redis] = shop.records()
+    assert of_postgres == of_redis
+    assert {*of_redis.members} == {"postgres", "redis"}
+
+
+def test_a_store_that_left_the_blueprint_is_forgotten(shop):
+    shop.converge()
+    alone = replace(shop.blueprint, keys=())
+    shop.converge(blueprint=alone)
+    assert [[*record.members] for record in shop.records()[0]] == [["postgres"]]
+    assert changes(shop.converge(blueprint=alone)) == {"postgres": []}
+
+
+def test_a_blank_redis_is_a_cache_that_is_recorded_again_with_a_note(shop):
+    shop.converge()
+    empty_redis(shop.cache)
+    result = shop.converge()
+    assert changes(result)["redis"] == [("conventions", "changed")]
+    assert "As a cache, it is recorded again" in notes(result, "redis")
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_blank_redis_that_is_declared_durable_is_a_reset(shop):
+    durable = replace(shop.blueprint, durable_keys=True)
+    shop.converge(blueprint=durable)
+    empty_redis(shop.cache)
+    result = shop.run(blueprint=durable)
+    assert (result.exit_code, errors(result)) == (8, {"redis": "reset"})
+    with shop.redis() as client:
+        assert client.keys() == []
+    shop.converge(blueprint=durable, accept_reset=("redis",))
+    assert changes(shop.converge(blueprint=durable)) == UNCHANGED
+
+
+def test_a_run_of_one_store_merges_and_never_removes(shop):
+    shop.converge()
+    shop.add_revision("a2", "a1")
+    shop.converge(only=("postgres",))
+    [of_postgres], [of_redis] = shop.records()
+    assert of_postgres.members == of_redis.members
+    assert of_postgres.fingerprint != of_redis.fingerprint
+    shop.lose_database()
+    assert errors(shop.run()) == {"postgres": "reset"}
+
+
+def test_a_run_of_one_store_first_is_joined_by_the_next_one(shop):
+    shop.converge(only=("postgres",))
+    shop.converge(only=("redis",))
+    shop.converge()
+    assert changes(shop.converge()) == UNCHANGED
+
+
+BROKEN = ("not a record", '{"format": 1}')
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_record_is_a_conflict_that_names_the_way_out(shop, text):
+    shop.converge()
+    shop.sql(f"UPDATE is_db_bootstrap.memory SET record = '{text}'")
+    result = shop.run()
+    assert (result.exit_code, errors(result)) == (6, {"postgres": "conflict"})
+    error = result.store("postgres").error
+    assert error.object == "is_db_bootstrap.memory"
+    shop.sql(error.hint.partition("anew: ")[2])
+    assert changes(shop.converge())["postgres"] == [("memory", "changed")]
+
+
+@pytest.mark.parametrize("text", BROKEN)
+def test_a_broken_record_in_redis_is_a_conflict_that_names_the_way_out(shop, text):
+    shop.converge()
+    with shop.redis() as client:
+        client.set(KEY, text)
+        result = shop.run()
+        assert (result.exit_code, errors(result)) == (6, {"redis": "conflict"})
+        assert f"redis-cli DEL {KEY}" in result.store("redis").error.hint
+        assert client.get(KEY) == text
+        client.delete(KEY)
+    assert changes(shop.converge())["redis"] == [("memory", "changed")]
+
+
+def test_a_key_of_another_type_is_a_conflict(shop):
+    shop.converge()
+    with shop.redis() as client:
+        client.delete(KEY)
+        client.hset(KEY, "a", "b")
+    result = shop.run()
+    assert (result.exit_code, errors(result)) == (6, {"redis": "conflict"})
+    assert result.store("redis").error.object == KEY
+
+
+def test_a_record_of_a_newer_version_is_neither_believed_nor_overwritten(shop):
+    shop.converge()
+    newer = '{"format": 99, "key": "k", "version": "7.1", "shape": "unknown"}'
+    shop.sql(f"UPDATE is_db_bootstrap.memory SET record = '{newer}'")
+    with shop.redis() as client:
+        client.set(KEY, newer)
+    result = shop.converge()
+    for name in ("postgres", "redis"):
+        assert "was written by version 7.1 of is-db-bootstrap" in notes(result, name)
+    assert newer in [text for (text,) in shop.sql("SELECT record FROM is_db_bootstrap.memory")]
+    with shop.redis() as client:
+        assert newer in client.get(KEY).split("\n")
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_role_that_may_not_make_our_schema_is_a_note_and_no_failure(shop):
+    role = f"team_{uuid.uuid4().hex[:8]}"
+    shop.admin(f"CREATE ROLE {role} LOGIN PASSWORD 'x'", f"CREATE DATABASE {shop.database}")
+    try:
+        shop.sql(f"GRANT CREATE ON SCHEMA public TO {role}")
+        host = shop.server.url.rpartition("@")[2].removeprefix("postgresql://")
+        urls = {"postgres_url": f"postgresql://{role}:x@{host}/{shop.database}"}
+        result = shop.converge(urls=urls)
+        assert f"{role} may not write to the schema is_db_bootstrap" in notes(result, "postgres")
+        again = shop.converge(urls=urls)
+        assert changes(again) == UNCHANGED
+        assert "is not remembered here" in notes(again, "postgres")
+        assert changes(shop.run(Mode.PLAN, urls=urls)) == UNCHANGED
+        [remedy] = [n.partition("run: ")[2] for n in again.store("postgres").notes if "run: " in n]
+        shop.sql(remedy)
+        assert changes(shop.converge(urls=urls))["postgres"] == [("memory", "changed")]
+    finally:
+        drop_database(shop.server, shop.database)
+        shop.admin(f"DROP ROLE {role}")
+
+
+def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writes_it(
+    shop, monkeypatch
+):
+    shop.converge()
+    kept = shop.records()[1]
+    shop.add_revision("a2", "a1")
+    remember = PostgreSQLBootstrapper.remember
+
+    def cut_off(self, memory):
+        shop.admin(
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity "
+            f"WHERE datname = '{shop.database}'"
+        )
+        with monkeypatch.context() as patch:
+            patch.setattr(type(self), "_reader", lambda store: store._session)
+            return remember(self, memory)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PostgreSQLBootstrapper, "remember", cut_off)
+        result = shop.run()
+    assert (result.exit_code, errors(result)) == (4, {"postgres": "unavailable"})
+    assert changes(result)["postgres"] == [("revision", "changed")]
+    again = shop.converge()
+    assert changes(again)["postgres"] == [("memory", "changed")]
+    assert shop.records()[1] != kept
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_two_blueprints_in_one_schema_are_a_conflict_and_nothing_is_lost(shop, tmp_path):
+    shop.converge()
+    before = shop.records()
+    folder = tmp_path / "other"
+    folder.mkdir()
+    (folder / "b1.py").write_text(REVISION.format(name="b1", before=None))
+    other = Blueprint("other", "another one", migrations=folder)
+    result = shop.run(blueprint=other)
+    assert (result.exit_code, errors(result)) == (6, {"postgres": "conflict"})
+    assert "carries the blueprint shop, not other" in result.store("postgres").error.message
+    assert shop.records() == before
+    assert shop.sql("SELECT to_regclass('t_a1') IS NOT NULL") == [(True,)]
+
+
+def test_an_older_release_beside_a_newer_record_writes_nothing(shop):
+    shop.converge()
+    shop.add_revision("a2", "a1")
+    shop.converge()
+    before = shop.records()
+    (shop.folder / "a2.py").unlink()
+    older = shop.converge()
+    assert changes(older) == UNCHANGED
+    assert shop.records() == before
+
+
+def test_without_verify_nothing_is_recorded_and_a_note_says_so(shop):
+    result = shop.run(verify=False)
+    assert result.exit_code == 0
+    assert "is not recorded, because nothing was verified" in notes(result, "postgres")
+    with shop.redis() as client:
+        assert client.get(KEY) is None
+    assert changes(shop.run(verify=False)) == UNCHANGED
+    assert changes(shop.converge())["redis"] == [("memory", "changed")]
+
+
+def test_a_missing_record_is_a_change_that_plan_lists(shop):
+    shop.converge()
+    with shop.redis() as client:
+        client.delete(KEY)
+    assert changes(shop.run(Mode.PLAN))["redis"] == [("memory", "planned")]
+    result = shop.converge()
+    assert changes(result) == {"postgres": [], "redis": [("memory", "changed")]}
+
+
+def test_a_status_tells_what_is_remembered_and_what_was_lost(shop):
+    first = shop.converge()
+    status = shop.run(Mode.STATUS)
+    assert f"run {first.run_id}" in notes(status, "postgres")
+    assert "together: postgres, redis" in notes(status, "redis")
+    shop.lose_database()
+    status = shop.run(Mode.STATUS)
+    assert status.exit_code == 0
+    assert "is blank, though it was converged" in notes(status, "postgres")
+
+
+def test_a_run_with_nothing_to_do_asks_postgresql_nothing_more_for_its_memory(shop):
+    shop.converge()
+    counts = []
+    for remembers in (False, True):
+        with counted_wire(shop.urls["postgres_url"]) as wire:
+            urls = {"postgres_url": wire.url}
+            assert changes(shop.converge(urls=urls, remembers=remembers)) == UNCHANGED
+            counts.append(wire.statements)
+    assert counts[0] == counts[1] > 0
+
+
+def test_a_run_with_nothing_to_do_writes_nothing_and_takes_no_lock(shop, monkeypatch):
+    shop.converge()
+    taken = []
+    for store in (PostgreSQLBootstrapper, RedisBootstrapper):
+        monkeypatch.setattr(store, "try_lock", lambda *_: taken.append("lock"))
+        monkeypatch.setattr(store, "remember", lambda *_: taken.append("memory"))
+    assert changes(shop.converge()) == UNCHANGED
+    assert taken == []
+
+
+def test_the_command_ends_with_8_and_accepts_a_reset(shop, tmp_path, command):
+    folder = tmp_path / "project"
+    folder.mkdir()
+    shop.folder.rename(folder / "migrations")
+    (folder / "blueprint.py").write_text(
+        "from is_db_bootstrap.blueprint import Blueprint, KeyPattern\n"
+        "CART = KeyPattern('cart', 'cart:{id}', 'string', 60, 'app', 'x')\n"
+        "BLUEPRINT = Blueprint('shop', 'x', keys=(CART,))\n"
+    )
+    addresses = [f"--postgres-url={shop.urls['postgres_url']}"]
+    addresses.append(f"--redis-url={shop.urls['redis_url']}")
+    arguments = ["--blueprint", folder, "--output", "json", *addresses]
+    assert command("apply", *arguments)[0] == 0
+    shop.lose_database()
+    code, document = command("apply", *arguments)
+    assert (code, document["exit_code"]) == (8, 8)
+    assert document["stores"][0]["error"]["kind"] == "reset"
+    assert command("apply", *arguments, "--accept-reset", "redis")[0] == 2
+    assert command("apply", *arguments, "--accept-reset", "postgres")[0] == 0
+    code, document = command("apply", *arguments)
+    assert (code, document["outcome"]) == (0, "unchanged")
+
+
+@pytest.fixture
+def command():
+    """The installed command: its exit code and its JSON document."""
+    program = Path(subprocess.sys.executable).parent / "is-db-bootstrap"
+
+    def call(*arguments):
+        done = subprocess.run(
+            [program, *arguments], capture_output=True, text=True, timeout=120, check=False
+        )
+        return done.returncode, json.loads(done.stdout)
+
+    return call
