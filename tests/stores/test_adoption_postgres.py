@@ -103,6 +103,9 @@ def test_a_database_of_stock_alembic_is_adopted_without_touching_it(team, table,
     assert sql(team.url, f"SELECT version_num FROM {shown}") == [("b2",)]
     team.stock("current", check_heads=True)  # raises unless it is at head
 
+    [(text,)] = sql(team.url, "SELECT record::text FROM is_db_bootstrap.memory")
+    assert '"postgres"' in text
+
     assert run(team, Mode.VERIFY).exit_code == 0
     applied = run(team, Mode.APPLY)
     assert (applied.exit_code, changes(applied)) == (0, [])

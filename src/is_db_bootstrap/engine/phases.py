@@ -264,6 +264,7 @@ class Phases:
     def _plan_changes(self, track: Track) -> None:
         if self._run.adopting is not None:
             self._plan_adoption(track, self._run.adopting)
+            self._recall(track)
             return
         track.plan = self._look_while_busy(track, track.store.plan)
         track.note(*track.plan.notes)
