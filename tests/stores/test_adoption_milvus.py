@@ -61,6 +61,8 @@ def make(client, *, index="FLAT", load=True, alias="docs", **properties):
         client.create_index("docs_v1", params)
     if load:
         client.load_collection("docs_v1")
+    else:
+        client.release_collection("docs_v1")
     if alias:
         client.create_alias("docs_v1", alias)
 
@@ -110,3 +112,29 @@ def test_a_collection_of_a_script_is_marked_and_nothing_else_is_changed(client, 
     assert run(Mode.VERIFY).exit_code == 0
     assert run(Mode.APPLY).stores[0].changes == ()
     assert run().outcome is Outcome.UNCHANGED
+
+
+ONLY_LITE = pytest.mark.parametrize("milvus_url", ["lite"], indirect=True)
+
+
+@ONLY_LITE
+def test_what_differs_is_told_and_cannot_be_accepted(client, run):
+    make(client, index="HNSW", alias="", load=False)
+    result = run()
+    assert result.exit_code == 3
+    assert objects(result) == [
+        ("alias", "docs"),
+        ("index", "docs_v1.embedding"),
+        ("load", "docs_v1"),
+    ]
+    names = [drift.object for drift in result.stores[0].drifts]
+    accepted = run(accepted=names)
+    assert accepted.exit_code == 6
+    assert "`apply`" in accepted.stores[0].error.hint
+    assert CONTRACT_PROPERTY not in (client.describe_collection("docs_v1").get("properties") or {})
+
+
+@ONLY_LITE
+def test_a_milvus_without_the_collection_holds_nothing_to_adopt(client, run):
+    assert run().exit_code == 6
+    assert client.list_collections() == []

@@ -63,7 +63,7 @@ class Adopting:
         name = track.store.name
         self._found[name] = adoption
         track.drifts = list(adoption.differences)
-        if adoption.is_blank:
+        if adoption.is_blank and not adoption.may_be_blank:
             return Plan()
         left = [each for each in adoption.differences if not self._is_accepted(name, each)]
         if left:
