@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.engine.adoption import RECORD, Adoption
 from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.engine.store import RECORD, Adoption
 from is_db_bootstrap.results import Change, Drift, Mode, Nature, Outcome
 from is_db_bootstrap.testing import InMemoryBootstrapper
 

@@ -7,7 +7,6 @@ have written. Nothing is recorded while something differs, unless a person has n
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.errors import (
@@ -16,38 +15,19 @@ from is_db_bootstrap.errors import (
     StoreConflict,
     VerificationFailed,
 )
-from is_db_bootstrap.results import Change, Drift, Plan
+from is_db_bootstrap.results import Drift, Plan
 from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
+    from is_db_bootstrap.engine.store import Adoption
     from is_db_bootstrap.engine.track import Track
-
-#: The kind of a change that writes a record of ours, and nothing else.
-RECORD = "record"
-
-
-@dataclass(frozen=True, slots=True)
-class Adoption:
-    """One store, as an adoption finds it."""
-
-    #: The records that are missing, in the order in which they are written.
-    changes: tuple[Change, ...] = ()
-    #: What is missing, different, undeclared in the declared scope, or cannot be verified.
-    differences: tuple[Drift, ...] = ()
-    #: Whether nothing is there of what the blueprint declares, nor any record of it.
-    is_blank: bool = False
-    #: Whether a store of this kind may be blank beside others that are not, as a cache may.
-    may_be_blank: bool = False
-    #: Why nobody can accept a difference here, as a sentence. Empty where a person can.
-    refusal: str = ""
-    notes: tuple[str, ...] = ()
 
 
 class Adopting:
     """What the caller of one run has accepted, and what the run has found so far.
 
     Each of `accepted` is the name of an object that differs, or that name behind its store and a
-    colon, as in `neo4j:V002__data.cypher`.
+    colon, as in `STORE:V002__data.cypher`.
     """
 
     def __init__(self, accepted: Sequence[str] = ()) -> None:

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterator, Sequence
 
-    from is_db_bootstrap.engine.adoption import Adoption
     from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import Change, Drift, LockHolder, Plan, Proof, ServerInfo, Status
+
+#: The kind of a change that writes a record of ours, and nothing else.
+RECORD = "record"
 
 
 class DatabaseBootstrapper(Protocol):
@@ -325,6 +327,23 @@ class CanRemember(Protocol):
 
         The engine calls this under the lock, after verify.
         """
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """One store, as an adoption finds it."""
+
+    #: The records that are missing, in the order in which they are written.
+    changes: tuple[Change, ...] = ()
+    #: What is missing, different, undeclared in the declared scope, or cannot be verified.
+    differences: tuple[Drift, ...] = ()
+    #: Whether nothing is there of what the blueprint declares, nor any record of it.
+    is_blank: bool = False
+    #: Whether a store of this kind may be blank beside others that are not, as a cache may.
+    may_be_blank: bool = False
+    #: Why nobody can accept a difference here, as a sentence. Empty where a person can.
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
 
 
 @runtime_checkable

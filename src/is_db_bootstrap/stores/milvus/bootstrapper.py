@@ -38,7 +38,7 @@ from is_db_bootstrap.stores.milvus.server import Server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
-    from is_db_bootstrap.engine.adoption import Adoption
+    from is_db_bootstrap.engine.store import Adoption
     from is_db_bootstrap.stores.milvus.compare import Live
     from is_db_bootstrap.stores.milvus.versions import VersionKeeper
 

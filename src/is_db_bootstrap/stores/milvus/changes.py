@@ -15,8 +15,7 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.engine.adoption import RECORD
-from is_db_bootstrap.engine.store import MadeByOther
+from is_db_bootstrap.engine.store import RECORD, MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
 from is_db_bootstrap.stores.milvus import planned_calls
 from is_db_bootstrap.stores.milvus import schema as milvus_schema

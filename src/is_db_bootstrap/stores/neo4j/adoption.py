@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Sequence
 
-from is_db_bootstrap.engine.adoption import RECORD
+from is_db_bootstrap.engine.store import RECORD
 from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.stores.neo4j.cypher_file import CypherFile
 from is_db_bootstrap.stores.neo4j.history import BASELINE, History

@@ -14,8 +14,7 @@ from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.engine.adoption import RECORD
-from is_db_bootstrap.engine.store import MadeByOther
+from is_db_bootstrap.engine.store import RECORD, MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
@@ -62,8 +61,7 @@ if TYPE_CHECKING:
     import neo4j
 
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.adoption import Adoption
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.engine.store import Adoption, Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
 
@@ -383,7 +381,7 @@ class Neo4jBootstrapper:
 
         Raises `StoreConflict` as `plan` does, and for a history that goes on beyond the files.
         """
-        from is_db_bootstrap.engine.adoption import Adoption
+        from is_db_bootstrap.engine.store import Adoption
         from is_db_bootstrap.stores.neo4j import adoption
 
         with self._errors(), self._database.session() as session:

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.engine.adoption import RECORD, Adoption
+from is_db_bootstrap.engine.store import RECORD, Adoption
 from is_db_bootstrap.errors import APPLY, BootstrapError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.sentences import end_sentence

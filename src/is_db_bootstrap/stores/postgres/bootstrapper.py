@@ -20,10 +20,10 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
-from is_db_bootstrap.engine.adoption import RECORD
 from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.engine.memory import Memory, Recall
 from is_db_bootstrap.engine.memory_text import to_text
+from is_db_bootstrap.engine.store import RECORD
 from is_db_bootstrap.errors import (
     APPLY,
     AccessDenied,
@@ -89,8 +89,7 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.adoption import Adoption
-    from is_db_bootstrap.engine.store import Anchor, Lock, Progress
+    from is_db_bootstrap.engine.store import Adoption, Anchor, Lock, Progress
     from is_db_bootstrap.stores.postgres.adoption import SchemaAdoption
     from is_db_bootstrap.stores.postgres.catalogue import Catalogue
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
@@ -875,7 +874,7 @@ class PostgreSQLBootstrapper:
 
         Raises `StoreConflict` as `SchemaAdoption.found` says.
         """
-        from is_db_bootstrap.engine.adoption import Adoption
+        from is_db_bootstrap.engine.store import Adoption
 
         try:
             reader = self._reader()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from is_db_bootstrap.engine.adoption import RECORD, Adoption
+from is_db_bootstrap.engine.store import RECORD, Adoption
 from is_db_bootstrap.results import Drift, Plan
 
 

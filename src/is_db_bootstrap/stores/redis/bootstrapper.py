@@ -34,8 +34,7 @@ from is_db_bootstrap.stores.redis.server import Server, check_address, open_serv
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.adoption import Adoption
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock
+    from is_db_bootstrap.engine.store import Adoption, Anchor, LeftLease, Lock
     from is_db_bootstrap.stores.redis.convention_record import Record
 
 #: What a run sends for the key of its record.
