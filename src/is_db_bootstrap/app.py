@@ -63,6 +63,8 @@ def bootstrapper(
         options["seed"] = seed
     if kind.tests_elsewhere and not here:
         options["make_trial"] = partial(_selftest_trial, kind)
+    if kind.tests_elsewhere:
+        options["make_catalogue_trial"] = partial(_catalogue_trial, kind)
     if kind.tests_elsewhere and try_url:
         server = StoreUrl.parse(store, try_url, "--try")
         options["make_plan_trial"] = partial(_plan_trial, kind, server)
@@ -74,6 +76,12 @@ def _selftest_trial(kind: StoreKind, *given: Any) -> Any:
     """A self-test of a kind of store in a place of its own. It runs a bootstrapper there itself."""
     module = client_imports.import_module(kind.module_name("selftest_trial"))
     return module.SelfTestTrial(*given)
+
+
+def _catalogue_trial(kind: StoreKind, *given: Any) -> Any:
+    """A trial of all revisions in a place of its own. It runs a bootstrapper there itself."""
+    module = client_imports.import_module(kind.module_name("catalogue_trial"))
+    return module.CatalogueTrial(*given)
 
 
 def _plan_trial(kind: StoreKind, server: StoreUrl, *given: Any) -> Any:
@@ -236,6 +244,7 @@ def over(
         allow_ahead=options.allow_ahead,
         verify=options.verify,
         retry_changes=options.retry_changes,
+        accepted=options.accepted,
         blueprint_source=options.blueprint_source,
         is_default_blueprint=options.is_default_blueprint,
         run_id=options.run_id,

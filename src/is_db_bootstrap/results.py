@@ -31,6 +31,8 @@ class Mode(StrEnum):
     REPAIR = "repair"
     #: A self-test. The engine does the same as for VERIFY, and the checks come afterwards.
     SELFTEST = "selftest"
+    #: Stores that were made by other means are compared and recorded. Nothing else is changed.
+    ADOPT = "adopt"
 
 
 class Outcome(StrEnum):

@@ -261,6 +261,7 @@ def test_migrate_ini_prints_a_file(shell):
         (
             "",
             {
+                "adopt",
                 "apply",
                 "blueprints",
                 "check",

@@ -39,6 +39,7 @@ UNWRITTEN = 9
 
 #: The arguments of every command.
 CALLS = {
+    ("adopt",): (*BLUEPRINT, "--yes"),
     ("apply",): BLUEPRINT,
     ("blueprints",): (),
     ("blueprints", "show"): ("novel_genesis",),

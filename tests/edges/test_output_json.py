@@ -15,6 +15,7 @@ pytestmark = pytest.mark.postgres
 NOBODY = "postgresql://u:p@127.0.0.1:1/x"
 #: Each command that takes `--output`, and how it is called here.
 CALLS = {
+    "adopt": ("--timeout", "0.2"),
     "apply": ("--timeout", "0.2"),
     "plan": ("--timeout", "0.2"),
     "verify": ("--timeout", "0.2"),

@@ -293,6 +293,8 @@ READING = (
     ("migrate", "stamp", "head", "--yes"),
     ("migrate", "accept", "--all"),
     ("unlock", "postgres", "--yes"),
+    ("adopt", "--yes", *LOG),
+    ("adopt", "-o", "json", "-v"),
     ("check", "-b", "shop"),
     ("grants",),
     ("grants", "-o", "json"),
@@ -321,7 +323,18 @@ WRITING = (
     ("migrate", "downgrade", "base", "--yes"),
     ("revision", "--empty", "-m", "more"),
 )
-FAILING = ("apply", "plan", "verify", "status", "wait", "doctor", "selftest", "setup", "repair")
+FAILING = (
+    "adopt",
+    "apply",
+    "plan",
+    "verify",
+    "status",
+    "wait",
+    "doctor",
+    "selftest",
+    "setup",
+    "repair",
+)
 
 
 @pytest.fixture(scope="module")

@@ -184,6 +184,7 @@ ROLE_FILES = {
     "bootstrapper": "the story of one run",
     "existing": "what a running store holds, as a declaration",
     "grants": "the privileges that a role needs there",
+    "adoption": "what somebody else has made, to be taken over",
     "selftest": "whether it does what was declared",
     "ladder": "where it is, and what a ping has seen of each rung",
     "diagnosis": "what a bug report needs to know of it",

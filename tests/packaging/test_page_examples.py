@@ -67,6 +67,8 @@ FLEET = "edges/test_fleet.py::test_the_documented_lines_run"
 SUMMARY = f"{KUBERNETES}::test_a_wrong_password_is_told_by_the_pod_and_fails_the_job_at_once"
 REPLICAS = f"{KUBERNETES}::test_three_replicas_start_at_once_one_applies_and_all_become_ready"
 STANDBY = "stores/test_standby.py::test_the_lines_of_standbys_are_typed"
+ADOPT = "stores/test_adoption_postgres.py::test_the_lines_of_the_page_are_typed"
+ADOPT_NEO4J = "stores/test_adoption_neo4j.py::test_the_line_of_the_page_is_typed"
 AFTER = "acceptance/test_first_steps.py::test_the_readme_and_the_page_after_it_are_followed"
 #: The kustomization of the page, named by what it runs.
 NAMED = f"{KUBERNETES}::test_what_changes_runs_in_a_job_of_another_name"
@@ -74,6 +76,7 @@ LOST = f"{HERE}::test_the_page_of_a_lost_store_is_followed"
 GRANTS = f"{HERE}::test_the_lines_of_grants_are_typed"
 #: The test of each block, in the order of the page.
 PLACES = {
+    "docs/how-to/adopt.md": [ADOPT, ADOPT, ADOPT_NEO4J],
     DECLARATIONS: [
         f"{HERE}::test_the_collection_of_the_page_is_applied",
         f"{HERE}::test_the_server_takes_one_of_the_two_files",

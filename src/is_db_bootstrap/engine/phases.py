@@ -11,6 +11,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TypeVar
 
+from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
@@ -20,6 +21,7 @@ from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.remembering import Remembering
 from is_db_bootstrap.engine.retry import LEAST_CALL_S, until, while_busy, while_busy_change
 from is_db_bootstrap.engine.store import (
+    CanAdopt,
     CanAdvise,
     CanApplyTogether,
     CanAudit,
@@ -92,7 +94,8 @@ class Phases:
             return
         if not all_ready or mode is Mode.WAIT:
             return
-        if not self._plan_all() or mode is Mode.PLAN:
+        is_planned = self._plan_all()
+        if not self._judge_adoption() or not is_planned or mode is Mode.PLAN:
             return
         if not self._refuse_unmarked_retries():
             return
@@ -193,6 +196,19 @@ class Phases:
             return True
         return self._tell_all_statements()
 
+    def _judge_adoption(self) -> bool:
+        """Refuse blank stores, and names that do not differ. Whether the run goes on.
+
+        A run that adopts nothing goes on.
+        """
+        if self._run.adopting is None:
+            return True
+        for track, error in self._run.adopting.refusals(self._run.tracks):
+            track.error = error
+            name = track.store.name
+            self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+        return self._run.all_succeeded
+
     def _plan_first(self, track: Track) -> None:
         """Plan, and remove what a run that is over has left of its lock.
 
@@ -253,7 +269,22 @@ class Phases:
             self._rules.blueprint,
         )
 
+    def _plan_adoption(self, track: Track, adopting: Adopting) -> None:
+        """Look what differs, and plan the records that are missing."""
+        store = track.store
+        if not isinstance(store, CanAdopt):
+            raise ConfigurationError(
+                f"{store.name} cannot be adopted.", hint=f"Leave it out with --skip {store.name}."
+            )
+        found = self._look_while_busy(track, store.adoption)
+        track.plan = adopting.plan(track, found)
+        track.note(*track.plan.notes)
+
     def _plan_changes(self, track: Track) -> None:
+        if self._run.adopting is not None:
+            self._plan_adoption(track, self._run.adopting)
+            self._recall(track)
+            return
         track.plan = self._look_while_busy(track, track.store.plan)
         track.note(*track.plan.notes)
         is_ahead = track.plan.ahead or track.plan.parts_ahead
@@ -525,7 +556,8 @@ class Phases:
 
     def _verify_store(self, track: Track) -> None:
         mode = self._run.mode
-        if mode is Mode.APPLY and isinstance(track.store, CanProve):
+        is_adopting = self._run.adopting is not None
+        if mode is Mode.APPLY and isinstance(track.store, CanProve) and not is_adopting:
             track.store.prove()
         if track.plan and track.plan.ahead:
             track.note("Not verified: the store is ahead of this version of the blueprint.")
@@ -535,6 +567,8 @@ class Phases:
             drifts = self._look_while_busy(track, track.store.verify, Phase.VERIFY)
             track.drifts += self._without_awaited(track, drifts)
             self._audit_store(track)
+        if self._run.adopting is not None:
+            self._confirm_adopted(track, self._run.adopting)
         track.verified = True
         if track.drifts:
             advice = track.store.drift_advice if isinstance(track.store, CanAdvise) else ""
@@ -550,6 +584,14 @@ class Phases:
         if isinstance(track.store, CanComparePending):
             found = self._look_while_busy(track, track.store.verify, Phase.VERIFY)
         return list(found) or pending_drifts(track.pending)
+
+    def _confirm_adopted(self, track: Track, adopting: Adopting) -> None:
+        """Leave the accepted drifts out, and tell what is left for `apply`, which reads it all."""
+        track.drifts = list(adopting.without_accepted(track, track.drifts))
+        left = self._look_while_busy(track, track.store.plan, Phase.VERIFY).changes
+        if left:
+            names = ", ".join(f"{each.kind} {each.name}" for each in left)
+            track.note(f"`apply` has something to do here: {names}.")
 
     def _without_awaited(self, track: Track, drifts: Sequence[Drift]) -> list[Drift]:
         """The drifts without those that another command brings about, which become notes.

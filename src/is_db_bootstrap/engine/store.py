@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     )
     from is_db_bootstrap.rungs import RungResult
 
+#: The kind of a change that writes a record of ours, and nothing else.
+RECORD = "record"
+
 
 class DatabaseBootstrapper(Protocol):
     """One store of a blueprint.
@@ -447,6 +450,35 @@ class CanRemember(Protocol):
         """Write the record, in the place of the one with the same key. Returns a remark, or None.
 
         The engine calls this under the lock, after verify.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Adoption:
+    """One store, as an adoption finds it."""
+
+    #: The records that are missing, in the order in which they are written.
+    changes: tuple[Change, ...] = ()
+    #: What is missing, different, undeclared in the declared scope, or cannot be verified.
+    differences: tuple[Drift, ...] = ()
+    #: Whether nothing is there of what the blueprint declares, nor any record of it.
+    is_blank: bool = False
+    #: Whether a store of this kind may be blank beside others that are not, as a cache may.
+    may_be_blank: bool = False
+    #: Why nobody can accept a difference here, as a sentence. Empty where a person can.
+    refusal: str = ""
+    notes: tuple[str, ...] = ()
+
+
+@runtime_checkable
+class CanAdopt(Protocol):
+    """A store that can be taken over as it is, by records alone."""
+
+    def adoption(self) -> Adoption:
+        """What differs from the blueprint, and which records are missing. This only reads.
+
+        `apply` takes the changes of the answer, which are of kind `record`, and reads each back.
+        Raises `StoreConflict` for records that contradict the blueprint.
         """
 
 

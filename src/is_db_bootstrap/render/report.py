@@ -56,7 +56,7 @@ def report(result: BootstrapResult, screen: Screen | None = None, *, verbose: bo
     screen = screen or PlainScreen()
     rows = [_store_row(store) for store in result.stores]
     text = screen.table(_COLUMNS, rows, width=WIDTH)
-    lists_changes = verbose or result.mode in {Mode.PLAN, Mode.REPAIR}
+    lists_changes = verbose or result.mode in {Mode.PLAN, Mode.REPAIR, Mode.ADOPT}
     tells_details = verbose or result.mode is Mode.VERIFY
     for each in result.stores:
         store = each if tells_details else without_details(each)

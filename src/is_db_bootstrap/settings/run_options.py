@@ -26,6 +26,8 @@ class RunOptions:
     verify: bool = True
     #: These changes run again although they have begun and are not recorded.
     retry_changes: tuple[str, ...] = ()
+    #: Differences that an adoption records all the same, by the names of their objects.
+    accepted: tuple[str, ...] = ()
     #: Stores that were reset, as the caller knows. They are made anew, empty.
     accept_reset: tuple[str, ...] = ()
     #: The stores remember that they were converged together.

@@ -42,7 +42,7 @@ from is_db_bootstrap.stores.milvus.server import Server
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
     from is_db_bootstrap.engine.memory import Memory, Recall
-    from is_db_bootstrap.engine.store import Place
+    from is_db_bootstrap.engine.store import Adoption, Place
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.rungs import RungResult
@@ -237,6 +237,25 @@ class MilvusBootstrapper:
         self._memory.forget()
         with self._errors(change.name, change):
             return self._changes.apply(declared, change)
+
+    # --- adopting
+
+    def adoption(self) -> Adoption:
+        """What differs of the declared collections, and which ones nobody has marked as ours."""
+        from is_db_bootstrap.stores.milvus import adoption
+
+        found: dict[str, Live] = {}
+        differences: list[Drift] = []
+        unmarked = []
+        for declared in self._blueprint.collections:
+            live = found[declared.name] = self._server.live(declared)
+            if compare.goes_beyond(declared, live.target):
+                continue
+            differences += compare.drifts(declared, live, self._server.definition)
+            if live.described is not None and not self._changes.is_marked(declared):
+                unmarked.append(declared)
+        contracts = {each.name: self._changes.contract(each) for each in unmarked}
+        return adoption.adoption(found, differences, unmarked, contracts)
 
     # --- proving
 

@@ -15,7 +15,7 @@ from pymilvus import MilvusClient
 from pymilvus.client.types import LoadState
 from pymilvus.exceptions import MilvusException
 
-from is_db_bootstrap.engine.store import MadeByOther
+from is_db_bootstrap.engine.store import RECORD, MadeByOther
 from is_db_bootstrap.errors import ChangeFailed, StoreBusy, StoreUnavailable
 from is_db_bootstrap.stores.milvus import planned_calls
 from is_db_bootstrap.stores.milvus import schema as milvus_schema
@@ -77,6 +77,7 @@ class Changes:
             "property": self._set_property,
             "alias": self._create_alias,
             "load": self._load,
+            RECORD: self._mark,
         }
         return steps[change.kind](declared, change)
 
@@ -173,6 +174,30 @@ class Changes:
         if declared.model:
             own[milvus_schema.MODEL_PROPERTY] = declared.model
         return {**declared_properties(declared), **own}
+
+    def is_marked(self, declared: Collection) -> bool:
+        """Whether a collection says which blueprint it was made or adopted for."""
+        described = self._server.described(declared.name) or {}
+        return CONTRACT_PROPERTY in (described.get("properties") or {})
+
+    def _mark(self, declared: Collection, change: Change) -> str | None:
+        """Let a collection that others have made say for which blueprint it was adopted.
+
+        A server that does not keep the property leaves the collection as it was, which is said.
+        """
+        if self.is_marked(declared):
+            return self._found(change)
+        own = {CONTRACT_PROPERTY: self.contract(declared)}
+        client, options = self._server.client, self._server.change_options
+        try:
+            client.alter_collection_properties(declared.name, own, **options)
+        except MilvusException as exc:
+            if self._server.is_busy(exc):
+                raise
+            return MadeByOther(f"{declared.name} was not marked: {exc.message}")
+        if not self.is_marked(declared):
+            return MadeByOther(f"{declared.name} was not marked: this server keeps no property.")
+        return None
 
     def _set_property(self, declared: Collection, change: Change) -> str | None:
         """Change a property in place, and read it back."""

@@ -63,5 +63,6 @@ KIND = StoreKind(
         "property": ("property", "properties"),
         "alias": ("alias", "aliases"),
         "load": ("load", "loads"),
+        "record": ("record", "records"),
     },
 )

@@ -8,12 +8,13 @@ lease: a run that lost its lock commits nothing that another run has begun.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.engine.store import MadeByOther
+from is_db_bootstrap.engine.store import RECORD, MadeByOther
 from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
@@ -70,7 +71,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.memory import Memory, Recall
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, Place, PresentLock
+    from is_db_bootstrap.engine.store import Adoption, Anchor, LeftLease, Lock, Place, PresentLock
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.rungs import RungResult
@@ -439,6 +440,8 @@ class Neo4jBootstrapper:
         if change.kind == callbacks.KIND:
             self._apply_callback(change)
             return None
+        if change.kind == RECORD:
+            return self._apply_record(change)
         known = [*self._chosen.values(), *self._files]
         file = next((f for f in known if f.name == change.name), None)
         if file is None:
@@ -465,6 +468,81 @@ class Neo4jBootstrapper:
             self._fence.transaction(session, change) as run,
         ):
             self._seed.create(change, run)
+
+    # --- adopting
+
+    def adoption(self) -> Adoption:
+        """What differs from the files, and which of them the history does not have.
+
+        Raises `StoreConflict` as `plan` does, and for a history that goes on beyond the files.
+        """
+        from is_db_bootstrap.engine.store import Adoption
+        from is_db_bootstrap.stores.neo4j import adoption
+
+        with self._errors(), self._database.session() as session:
+            live = self._database.live = self._leasing.look(session)
+            if self._fence.held is not None:
+                self._leasing.refuse_unlockable(live)
+            history = self._read_history(session)
+            history.refuse_other_target(self._database.name)
+            history.check(self._files, self._blueprint.name)
+            usable, passed_over = self._choose(history, session)
+            self._chosen = {file.name: file for file in usable}
+            if history.is_ahead(self._files, usable, self._blueprint.name):
+                raise StoreConflict(
+                    self.name,
+                    f"The history goes on to {history.entries[-1].source}, beyond "
+                    f"{self._files[-1].name}.",
+                    hint="Adopt with the version of the blueprint that has the file.",
+                    subject=history.entries[-1].source,
+                )
+            names = {change.name for change in history.pending(usable)}
+            pending = [file for file in usable if file.name in names]
+            marks = self._recorder.marks(session) if pending else {}
+            self._refuse_half_done(pending, marks)
+        wanted = declared(usable)
+        missing = list(compare.drifts(wanted.values(), live))
+        if adoption.is_blank(history, missing, len(wanted)):
+            return Adoption(is_blank=True)
+        extra = compare.findings(declared(self._files), OWN_SCHEMA, live)
+        differences = (*missing, *extra, *adoption.unverified(pending, history))
+        where = self._database.name or self.target
+        changes = tuple(adoption.records(pending, history, self._blueprint.name, where))
+        skipped = [f"{each.name}: {each.detail}." for each in self._skipped(passed_over)]
+        return Adoption(
+            changes, differences, notes=(*skipped, *compare.twins(wanted.values(), live))
+        )
+
+    def _apply_record(self, change: Change) -> str | None:
+        """Record one file as applied, or whose history it is, and read that back."""
+        file = next((each for each in self._chosen.values() if each.name == change.name), None)
+        with self._errors(change.name, change), self._database.session() as session:
+            history = self._read_history(session)
+            if file is not None and self._is_recorded(file, history):
+                return MadeByOther(f"{change.name} was recorded by another run meanwhile.")
+            self._own.get_ready_to_record(session, change)
+            self._recorder.is_followed = False  # callbacks belong to files that run
+            with self._fence.transaction(session, change) as run:
+                if file is None:
+                    run(neo4j_history.WAIT_FOR_WRITERS)
+                    run(neo4j_history.ADOPT, blueprint=self._blueprint.name)
+                else:
+                    self._recorder.record(run, file, history, time.monotonic())
+            history = self._read_history(session)
+        is_ours = history.blueprint == self._blueprint.name
+        if not is_ours or (file is not None and not self._is_recorded(file, history)):
+            raise StoreConflict(
+                self.name,
+                f"{change.name} was recorded, and the history does not have it now.",
+                hint="Another tool writes the history. See `migrate current --cypher`, and repeat.",
+                subject=change.name,
+            )
+        return None
+
+    @staticmethod
+    def _is_recorded(file: CypherFile, history: History) -> bool:
+        entry = history.entry(file.version)
+        return entry is not None and entry.checksum in file.checksums
 
     # --- proving
 

@@ -54,5 +54,6 @@ KIND = StoreKind(
         "cypher": ("Cypher file", "Cypher files"),
         "callback": ("callback", "callbacks"),
         "seed": ("demo row", "demo rows"),
+        "record": ("record", "records"),
     },
 )

@@ -16,13 +16,14 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from dataclasses import replace
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import psycopg
 
 from is_db_bootstrap.engine.lineage import Standing
 from is_db_bootstrap.engine.memory import Memory, Recall
 from is_db_bootstrap.engine.memory_text import to_text
+from is_db_bootstrap.engine.store import RECORD
 from is_db_bootstrap.errors import (
     APPLY,
     AccessDenied,
@@ -100,9 +101,11 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Engine
 
     from is_db_bootstrap.blueprint import Blueprint, SeedRow
-    from is_db_bootstrap.engine.store import Anchor, Lock, Place, PresentLock, Progress
+    from is_db_bootstrap.engine.store import Adoption, Anchor, Lock, Place, PresentLock, Progress
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.results import Diagnosis
+    from is_db_bootstrap.stores.postgres.adoption import SchemaAdoption
+    from is_db_bootstrap.stores.postgres.catalogue import Catalogue
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -124,6 +127,16 @@ _LOOK = """
 """
 
 
+class CanTryCatalogue(Protocol):
+    """What runs the revisions in a scratch database, and says what they make there."""
+
+    def catalogue(self) -> Catalogue:
+        """What they make. A second call runs nothing."""
+
+    def cancel(self) -> None:
+        """From another thread: end what runs on the server."""
+
+
 class PostgreSQLBootstrapper:
     """The PostgreSQL part of a blueprint, in one schema of one database.
 
@@ -137,8 +150,9 @@ class PostgreSQLBootstrapper:
     nobody knows is newer code's, and no conflict. Without `compare_privileges`, owners, grants and
     the roles of policies are not compared. With `make_trial`, the self-test runs in what that
     makes, such as a scratch database, and not in the schema itself. With `make_plan_trial`, a plan
-    runs revisions that run Python in what that makes, such as a scratch database elsewhere. Raises
-    `ConfigurationError` for an address, revisions or version tables that cannot be ones.
+    runs revisions that run Python in what that makes, such as a scratch database elsewhere. With
+    `make_catalogue_trial`, an adoption runs revisions without a catalogue in what that makes.
+    Raises `ConfigurationError` for an address, revisions or version tables that cannot be ones.
     """
 
     name: StoreName = "postgres"
@@ -167,6 +181,8 @@ class PostgreSQLBootstrapper:
         compare_privileges: bool = True,
         make_trial: Callable[[StoreUrl, Blueprint, Timing, str], Trial] | None = None,
         make_plan_trial: Callable[[Blueprint, Timing, str], StatementTrial] | None = None,
+        make_catalogue_trial: Callable[[StoreUrl, Blueprint, Timing], CanTryCatalogue]
+        | None = None,
     ) -> None:
         found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
         self._url = found if found.database else replace(found, database=blueprint.name)
@@ -202,6 +218,9 @@ class PostgreSQLBootstrapper:
         #: The self-test that runs elsewhere, so that another thread can end it.
         self._selftest_trial: Trial | None = None
         self._make_plan_trial = make_plan_trial
+        self._make_catalogue_trial = make_catalogue_trial
+        #: What runs the revisions for an adoption, so that another thread can end it.
+        self._catalogue_trial: CanTryCatalogue | None = None
         #: The blueprint as it was given, for what runs it elsewhere.
         self._trial_blueprint = blueprint.without_seed()
         #: The trial of a plan, so that another thread can end it.
@@ -887,6 +906,7 @@ class PostgreSQLBootstrapper:
             "baseline": self._apply_baseline,
             "revision": self._apply_revision,
             "seed": self._apply_row,
+            RECORD: self._apply_record,
         }
 
     @contextmanager
@@ -969,6 +989,60 @@ class PostgreSQLBootstrapper:
     def _apply_row(self, change: Change) -> str | None:
         row = next(r for r in self._blueprint.seed_rows if row_name(r) == change.name)
         insert(self._reader(), row)
+        return None
+
+    # --- adopting
+
+    def adoption(self) -> Adoption:
+        """What differs from the catalogue, and which records are missing.
+
+        Raises `StoreConflict` as `SchemaAdoption.found` says.
+        """
+        from is_db_bootstrap.engine.store import Adoption
+
+        try:
+            reader = self._reader()
+        except DatabaseMissing:
+            return Adoption(is_blank=True)
+        with self._as_declared(reader):
+            return self._schema_adoption().found(reader)
+
+    def _schema_adoption(self) -> SchemaAdoption:
+        from is_db_bootstrap.stores.postgres.adoption import SchemaAdoption
+
+        return SchemaAdoption(
+            self.target,
+            self._schema,
+            self._chain,
+            self._history,
+            self._elsewhere,
+            self._declared,
+            tried=self._tried_catalogue if self._make_catalogue_trial else None,
+        )
+
+    def _tried_catalogue(self) -> Catalogue:
+        """What the revisions make in a scratch database. They run there once."""
+        if self._make_catalogue_trial is None:
+            raise TypeError(self.target)
+        if self._catalogue_trial is None:
+            self._catalogue_trial = self._make_catalogue_trial(
+                self._url, self._trial_blueprint, self._timing
+            )
+        return self._catalogue_trial.catalogue()
+
+    def _apply_record(self, change: Change) -> str | None:
+        """Record the newest revisions, or only what led to them where they are recorded."""
+        reader = self._reader()
+        heads = tuple(change.name.split(", "))
+        if tuple(sorted(self._history.read(reader).revisions)) == heads:
+            self._schema_adoption().record_lineage(reader)
+            return None
+        if self._team is None:
+            return self._revision_steps.run(change, "stamp", change.name)
+        from is_db_bootstrap.stores.postgres.team_stamp import stamp
+
+        stamp(reader, self._history, self.target, heads, self._chain)
+        self._revision_steps.confirm_stamped(change)
         return None
 
     # --- proving
@@ -1186,8 +1260,9 @@ class PostgreSQLBootstrapper:
             self._selftest_trial.cancel()
         if self._sql_writer is not None:
             self._sql_writer.end()
-        if self._plan_trial is not None:
-            self._plan_trial.cancel()
+        for trial in (self._plan_trial, self._catalogue_trial):
+            if trial is not None:
+                trial.cancel()
 
     @property
     def _guest_connections(self) -> list[TeamConnections]:

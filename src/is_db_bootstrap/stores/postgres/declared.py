@@ -77,10 +77,11 @@ class Declared:
             return cls(schema)
         found = Catalogue.read(folder)
         if found is None:
-            return cls(schema, None, _record_only(f"there is no {FILE_NAME}"))
+            told = _record_only(f"there is no {FILE_NAME}")
+            return cls(schema, None, told, record=record)
         if found.head != head:
             reason = f"{FILE_NAME} is of revision {found.head}, not {head}"
-            return cls(schema, None, _record_only(reason))
+            return cls(schema, None, _record_only(reason), record=record)
         catalogue = found if compare_privileges else found.without_privileges()
         return cls(schema, catalogue, record=record)
 
@@ -96,6 +97,14 @@ class Declared:
     def is_comparable(self) -> bool:
         """Whether there is a catalogue of the newest revision."""
         return self.catalogue is not None
+
+    def of_trial(self, catalogue: Catalogue) -> Declared:
+        """The same with the catalogue that the revisions have made elsewhere."""
+        return Declared(self.schema, catalogue, record=self.record)
+
+    def is_empty(self, schema: str) -> bool:
+        """Whether no object is declared in a further schema."""
+        return self.catalogue is None or not any(self.catalogue.schemas.get(schema, {}).values())
 
     def tables(self) -> list[str]:
         """The declared tables of the schema, as the server has their names."""

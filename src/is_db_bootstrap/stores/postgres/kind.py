@@ -116,5 +116,6 @@ KIND = StoreKind(
         "baseline": ("baseline", "baselines"),
         "revision": ("revision", "revisions"),
         "seed": ("demo row", "demo rows"),
+        "record": ("record", "records"),
     },
 )

@@ -49,7 +49,7 @@ from is_db_bootstrap.wording import counted
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
-    from is_db_bootstrap.engine.store import Anchor, LeftLease, Lock, Place, PresentLock
+    from is_db_bootstrap.engine.store import Adoption, Anchor, LeftLease, Lock, Place, PresentLock
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.rungs import RungResult
@@ -383,6 +383,29 @@ class RedisBootstrapper:
         """See that the user may lock, and write our record; nothing is changed."""
         with self._errors(self._record_key):
             _ = self._writes
+
+    # --- adopting
+
+    def adoption(self) -> Adoption:
+        """The conventions that are not recorded, and what an audit of keys has found.
+
+        Raises `StoreConflict` as `plan` does, and for conventions that are newer than ours.
+        """
+        from is_db_bootstrap.stores.redis import adoption
+
+        plan = self.plan()
+        if plan.ahead:
+            raise StoreConflict(
+                self.name,
+                " ".join(plan.notes),
+                hint="Adopt with the version of the blueprint that recorded them.",
+                subject=self._record_key,
+            )
+        with self._errors():
+            count = sum(int(master.dbsize()) for master in self._opened.masters())
+        findings = self.audit() if count else ()
+        is_blank = not count and self._planned_on is None
+        return adoption.adoption(plan, findings, is_blank=is_blank)
 
     # --- proving
 

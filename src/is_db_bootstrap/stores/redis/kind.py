@@ -61,5 +61,8 @@ KIND = StoreKind(
     declared_by=("keys", "channels"),
     bootstrapper_class="RedisBootstrapper",
     client_extra="redis",
-    change_nouns={"conventions": ("set of conventions", "sets of conventions")},
+    change_nouns={
+        "conventions": ("set of conventions", "sets of conventions"),
+        "record": ("record", "records"),
+    },
 )
