@@ -43,8 +43,11 @@ ONLY_ANSWERS = {
 }
 #: The stack of `local` tells what it does, and leaves nothing in a container.
 OF_STACK = {path for path in COMMANDS if path[0] == "local"}
-#: The commands that make a run.
-RUNS = {(name,) for name in ("apply", "plan", "verify", "wait", "status", "selftest", "setup")}
+#: The commands that make a run, or read a blueprint for one.
+RUNS = {
+    *((name,) for name in ("adopt", "apply", "doctor", "grants", "plan", "repair", "selftest")),
+    *((name,) for name in ("setup", "status", "verify", "wait")),
+}
 #: Each option that means the same everywhere, and the commands that do not offer it.
 NOT_OFFERED = {
     # `show` has --format.

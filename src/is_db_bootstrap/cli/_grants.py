@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
 from is_db_bootstrap.cli._output import print_text, tell
+from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._run import prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals
 from is_db_bootstrap.grant_list import Purpose
@@ -31,13 +32,15 @@ def print_grants(
         chosen = [each for each in Purpose if each in purposes]
         wanted = wishes(blueprint.name, chosen, role, creates_database=creates_database)
         listed = list_grants(blueprint, settings, stores, wanted)
+    document = grants_document(blueprint.name, options.choice().source, listed)
+    code = write_result(document, 0)
     if options.output == "json":
-        print_text(grants_document(blueprint.name, options.choice().source, listed))
-        return 0
+        print_text(document)
+        return code
     if options.quiet:
-        return 0
+        return code
     pasted, beside = grants_text(listed)
     print_text(pasted)
     for line in beside.splitlines():
         tell(line)
-    return 0
+    return code
