@@ -20,7 +20,6 @@ from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
-from is_db_bootstrap.stores.neo4j.grants import missing_statements
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
@@ -481,36 +480,3 @@ def test_each_statement_for_neo4j_is_one_that_the_server_can_read(neo4j_url, pur
             with pytest.raises(neo4j.exceptions.ClientError) as refused:
                 driver.execute_query(statement.rstrip(";"), database_="system")
             assert "UnsupportedAdministrationCommand" in refused.value.code, refused.value
-
-
-#: Rows as the manual of 5.26 shows them for a role with what `grants` prints.
-HELD = {
-    "access": "ACCESS",
-    "index": "INDEX MANAGEMENT",
-    "constraint": "CONSTRAINT MANAGEMENT",
-    "token": "NAME MANAGEMENT",
-    "match": "MATCH {*}",
-    "write": "WRITE",
-}
-
-
-@pytest.mark.parametrize("lacking", ["", *HELD])
-def test_rows_of_an_enterprise_edition_show_what_is_missing(lacking):
-    rows = [
-        {"access": "GRANTED", "action": action, "graph": "shop"}
-        for action in HELD
-        if action != lacking
-    ]
-    rows.append({"access": "GRANTED", "action": lacking, "graph": "another"})
-    rows.append({"access": "DENIED", "action": lacking, "graph": "shop"})
-    missing = missing_statements(rows, "clerk", "shop")
-    assert len(missing) == bool(lacking)
-    for statement in missing:
-        assert statement.startswith(f"GRANT {HELD[lacking]} ON ")
-        assert statement.endswith(" TO `clerk`;")
-
-
-def test_an_administrator_of_neo4j_lacks_nothing():
-    actions = ("access", "database_actions", "graph_actions")
-    rows = [{"access": "GRANTED", "action": each, "graph": "*"} for each in actions]
-    assert missing_statements(rows, "clerk", "shop") == []

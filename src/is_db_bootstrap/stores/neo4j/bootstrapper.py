@@ -15,7 +15,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.engine.store import RECORD, MadeByOther
-from is_db_bootstrap.errors import AccessDenied, BootstrapError, ChangeFailed, StoreConflict
+from is_db_bootstrap.errors import ChangeFailed, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
@@ -170,31 +170,6 @@ class Neo4jBootstrapper:
         """
         self.close()
         return self._database.open(timeout_s)
-
-    def check_rights(self) -> None:
-        """See that the user may do what a run does; nothing is changed. Raises `AccessDenied`.
-
-        Only an Enterprise Edition has privileges. A server that does not show them is believed.
-        """
-        server = self._database.server
-        if server is None or server.edition != "enterprise" or not self._url.username:
-            return
-        from is_db_bootstrap.stores.neo4j.grants import SHOW, missing_statements
-
-        try:
-            with self._errors(), self._database.session() as session:
-                rows = self._database.rows(session, SHOW)
-        except BootstrapError:
-            return
-        name = self._database.name
-        statements = missing_statements(rows, self._url.username, name)
-        if statements:
-            raise AccessDenied(
-                self.name,
-                f"{self._url.username} may not do on {name} what a run does.",
-                subject=name,
-                hint=f"Let an administrator run: {' '.join(statements)}",
-            )
 
     def places(self) -> Sequence[Place]:
         """Where the driver asks first."""

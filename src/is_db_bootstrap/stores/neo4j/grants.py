@@ -5,26 +5,25 @@ Roles are a part of the Enterprise Edition. In the Community Edition each user m
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-from is_db_bootstrap.grant_list import Grant, GrantWish, Purpose, RoleGrants
-from is_db_bootstrap.stores.neo4j import begun, history, lock
+from is_db_bootstrap.grant_list import Grant, GrantWish, RoleGrants
+from is_db_bootstrap.stores.neo4j import begun, history, lock, memory_node
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 from is_db_bootstrap.stores.neo4j.kind import STORE
 
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
-    """A privilege as `GRANT` names it, and by the actions of `SHOW USER PRIVILEGES`.
+    """A privilege as `GRANT` names it.
 
-    A user has it who has all of one of `held_by`. `is_of_graph` says that it is one on a graph, and
-    not on a database. `segment` is what of the graph it covers.
+    `is_of_graph` says that it is one on a graph, and not on a database. `segment` is what of the
+    graph it covers.
     """
 
     grant: str
     reason: str
-    held_by: tuple[frozenset[str], ...]
     is_of_graph: bool = False
     segment: str = ""
 
@@ -36,89 +35,36 @@ class Privilege:
         return f"GRANT {self.grant} ON {place}{segment} TO {quoted(role)};"
 
 
-def _of_database(grant: str, reason: str, *actions: str) -> Privilege:
-    """A privilege on a database: an action of its own, or several small ones."""
-    own, *parts = actions
-    ways = [frozenset({own}), frozenset({"database_actions"})]
-    if parts:
-        ways.append(frozenset(parts))
-    return Privilege(grant, reason, tuple(ways))
-
-
-def _of_graph(grant: str, reason: str, action: str, *parts: str, segment: str = "") -> Privilege:
+def _of_graph(grant: str, reason: str, segment: str = "") -> Privilege:
     """A privilege on a graph."""
-    ways = (frozenset({action}), frozenset({"graph_actions"}), frozenset(parts or {action}))
-    return Privilege(grant, reason, ways, is_of_graph=True, segment=segment)
+    return Privilege(grant, reason, is_of_graph=True, segment=segment)
 
 
 #: What this tool records, as segments of a graph.
 _SEGMENTS = (
-    f"NODES {history.LABEL}, {lock.LABEL}, {begun.LABEL}",
+    f"NODES {history.LABEL}, {lock.LABEL}, {begun.LABEL}, {memory_node.LABEL}",
     "RELATIONSHIPS MIGRATED_TO, REPEATED",
 )
-_ACCESS = _of_database("ACCESS", "to use the database", "access")
+_ACCESS = Privilege("ACCESS", "to use the database")
 _LOOKING = (
-    _of_database("SHOW INDEX", "to compare indexes", "show_index", "index"),
-    _of_database("SHOW CONSTRAINT", "to compare constraints", "show_constraint", "constraint"),
+    Privilege("SHOW INDEX", "to compare indexes"),
+    Privilege("SHOW CONSTRAINT", "to compare constraints"),
     *(
         _of_graph(
             "MATCH {*}",
-            "to read which files were applied, and who holds the lock",
-            "match",
-            "read",
-            "traverse",
-            segment=segment,
+            "to read which files were applied, who holds the lock, and what is remembered",
+            segment,
         )
         for segment in _SEGMENTS
     ),
 )
 _CHANGING = (
-    _of_database(
-        "INDEX MANAGEMENT",
-        "for the indexes of files, and one of this tool",
-        "index",
-        "create_index",
-        "drop_index",
-        "show_index",
-    ),
-    _of_database(
-        "CONSTRAINT MANAGEMENT",
-        "for the constraints of files, and those of this tool",
-        "constraint",
-        "create_constraint",
-        "drop_constraint",
-        "show_constraint",
-    ),
-    _of_database(
-        "NAME MANAGEMENT",
-        "for labels, types and properties that are new",
-        "token",
-        "create_label",
-        "create_reltype",
-        "create_propertykey",
-    ),
-    _of_graph(
-        "MATCH {*}",
-        "for what files read, and to find rows that a constraint would refuse",
-        "match",
-        "read",
-        "traverse",
-    ),
-    _of_graph(
-        "WRITE",
-        "for what files write, for the lock and for the record of files",
-        "write",
-        "create_element",
-        "delete_element",
-        "set_label",
-        "remove_label",
-        "set_property",
-    ),
+    Privilege("INDEX MANAGEMENT", "for the indexes of files, and one of this tool"),
+    Privilege("CONSTRAINT MANAGEMENT", "for the constraints of files, and those of this tool"),
+    Privilege("NAME MANAGEMENT", "for labels, types and properties that are new"),
+    _of_graph("MATCH {*}", "for what files read, and to find rows that a constraint would refuse"),
+    _of_graph("WRITE", "for what files write, for the lock and for the record of files"),
 )
-#: What a user has in each database, whatever it is called.
-_EVERYWHERE = {"*", "HOME", "DEFAULT"}
-#: Shows what the user of this session may do, also to that user (Enterprise only).
-SHOW = "SHOW USER PRIVILEGES YIELD access, action, graph RETURN access, action, graph"
 _PROCEDURES = (
     "Files that CALL procedures need EXECUTE PROCEDURE on them where an administrator took that "
     "away from the role PUBLIC."
@@ -130,22 +76,6 @@ def needed(wish: GrantWish) -> tuple[Privilege, ...]:
     if wish.applies:
         return (_ACCESS, *_CHANGING)
     return (_ACCESS, *_LOOKING)
-
-
-def missing_statements(rows: Iterable[Mapping[str, str]], role: str, database: str) -> list[str]:
-    """What an administrator runs, so that a user may apply. Empty when nothing is missing.
-
-    `rows` are those of `SHOW`. Which labels a right covers is not looked at, so a right to a part
-    of the graph counts as one to all of it.
-    """
-    held = {
-        row["action"]
-        for row in rows
-        if row["access"] == "GRANTED" and row["graph"] in {*_EVERYWHERE, database}
-    }
-    wish = GrantWish(role, frozenset({Purpose.APPLY}))
-    lacking = [each for each in needed(wish) if not any(way <= held for way in each.held_by)]
-    return [each.statement(role, database) for each in lacking]
 
 
 def role_grants(wish: GrantWish, database: str) -> RoleGrants:
