@@ -129,19 +129,29 @@ def at_once(shell, count, *args):
     return [json.loads((shell.folder / f"{number}.out").read_text()) for number in range(count)]
 
 
-@pytest.mark.timeout(900)
-def test_of_twenty_runs_at_the_same_moment_one_applies_and_all_end_well(mine, four):
-    found = at_once(mine, RUNS, "apply", *PATIENT)
-    outcomes = [document["outcome"] for document in found]
-    assert sorted(outcomes) == ["changed"] + ["unchanged"] * (RUNS - 1)
-    changed = {
-        (store["store"], each["name"])
-        for document in found
+DATABASE = ("postgres", "database")
+
+
+def made_by(document):
+    """What a run has made, as store and kind."""
+    return {
+        (store["store"], each["kind"])
         for store in document["stores"]
         for each in store["changes"]
         if each["outcome"] == "changed"
     }
-    assert {name for name, _ in changed} == {"postgres", "neo4j", "milvus", "redis"}
+
+
+@pytest.mark.timeout(900)
+def test_of_twenty_runs_at_the_same_moment_one_applies_and_all_end_well(mine, four):
+    found = at_once(mine, RUNS, "apply", *PATIENT)
+    made = [made_by(document) for document in found]
+    # The lock is one of the database, so the database comes before it. Any run may be the quickest.
+    assert sum(DATABASE in each for each in made) == 1
+    [applied] = [each - {DATABASE} for each in made if each - {DATABASE}]
+    assert {store for store, _ in applied} == {"postgres", "neo4j", "milvus", "redis"}
+    idle = [document["outcome"] for document in found if not made_by(document)]
+    assert set(idle) == {"unchanged"}
     with psycopg.connect(four["POSTGRES_URL"]) as connection:
         assert connection.execute("SELECT n FROM once").fetchall() == [(1,)]
     assert graph(four["NEO4J_URL"], "MATCH (o:Once) RETURN count(o) AS n") == [{"n": 1}]
