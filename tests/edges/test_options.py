@@ -281,6 +281,6 @@ def test_what_does_not_exist_suggests_the_nearest(words, named, tmp_path):
 def test_what_is_like_nothing_lists_what_there_is(tmp_path):
     code, _, err = run_here(["frobnicate"], tmp_path, {})
     assert code == 2
-    assert "There are apply, blueprints" in err
+    assert "There are adopt, apply, blueprints" in err
     assert "Did you mean" not in err
     assert nearest("zzz", STORE_ORDER) == ""

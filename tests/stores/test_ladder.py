@@ -101,10 +101,8 @@ def test_a_port_where_nobody_listens_is_waited_for_and_named(store):
     found, _ = climbed(store, f"{SCHEMES[store]}://127.0.0.1:{port}")
     rung = failed_rung(found)
     assert (rung.rung, rung.is_permanent) == (Rung.PORT, False)
-    assert (
-        rung.text
-        == f"127.0.0.1:{port} does not answer: it refuses connections, so nothing listens there."
-    )
+    assert rung.text.endswith("does not answer: it refuses connections, so nothing listens there.")
+    assert f"127.0.0.1:{port}" in rung.text
 
 
 @pytest.mark.parametrize("store", STORES)

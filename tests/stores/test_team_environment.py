@@ -93,7 +93,9 @@ def refreshed(project):
 
 
 def changes(result):
-    return [change.name for store in result.stores for change in store.changes]
+    """The names of changes, without the record of what was converged together."""
+    found = [change for store in result.stores for change in store.changes]
+    return [change.name for change in found if change.kind != "memory"]
 
 
 def rows(url, query):

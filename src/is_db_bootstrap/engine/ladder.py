@@ -14,7 +14,7 @@ import time
 from collections.abc import Sequence
 
 from is_db_bootstrap.engine.context import RunContext
-from is_db_bootstrap.engine.store import CanClimb, Place
+from is_db_bootstrap.engine.store import CanClimb, DatabaseBootstrapper, Place
 from is_db_bootstrap.engine.track import Track
 from is_db_bootstrap.errors import (
     AccessDenied,
@@ -85,7 +85,7 @@ class Climb:
             return
         places = store.places()
         self._note(RungResult(Rung.NAME, *_told_names(store.name, places)))
-        self._reached = _refuse_closed(store.name, places, end)
+        self._reached = _refuse_closed(store, places, end)
         self._ping(end)
         if self._has_just_come_up(store):
             self._ask_again(end)
@@ -201,17 +201,19 @@ def _addresses(place: Place) -> set[str]:
     return {str(each[4][0]) for each in found}
 
 
-def _refuse_closed(store: str, places: Sequence[Place], end: float) -> str:
+def _refuse_closed(store: DatabaseBootstrapper, places: Sequence[Place], end: float) -> str:
     """The first place that takes a connection. Empty when there is no place to try.
 
     Raises `StoreUnavailable` when no place does.
     """
     failures = []
     for place in places:
+        shown = f"{place}{place.remark}"
         failure = _connection_failure(place, end)
         if not failure:
-            return f"{place}{place.remark}"
-        failures.append(failure)
+            return shown
+        is_store_itself = len(places) == 1 and not place.remark
+        failures.append(f"{store.target if is_store_itself else shown} {failure}")
     if not failures:
         return ""
     hint = (
@@ -220,7 +222,7 @@ def _refuse_closed(store: str, places: Sequence[Place], end: float) -> str:
         else _NOT_THERE
     )
     message = "; ".join(failures)
-    raise StoreUnavailable(store, f"{message}.", hint=hint).at(Rung.PORT)
+    raise StoreUnavailable(store.name, f"{message}.", hint=hint).at(Rung.PORT)
 
 
 def _connection_failure(place: Place, end: float) -> str:
@@ -230,12 +232,12 @@ def _connection_failure(place: Place, end: float) -> str:
         _opened(place, limit_s).close()
     except ConnectionRefusedError:
         refused = "it refuses connections, so nothing listens there"
-        return f"{place}{place.remark} does not answer: {refused}"
+        return f"does not answer: {refused}"
     except TimeoutError:
-        return f"{place}{place.remark} does not answer within {limit_s:.3g} s"
+        return f"does not answer within {limit_s:.3g} s"
     except (OSError, UnicodeError) as exc:
         reason = getattr(exc, "strerror", None) or str(exc)
-        return f"{place}{place.remark} does not answer: {reason}"
+        return f"does not answer: {reason}"
     return ""
 
 

@@ -1211,7 +1211,14 @@ class PostgreSQLBootstrapper:
         """
         one_server = self._session_roles.one_server
         server = one_server.hold(lock.connection)
-        if server is not None and server.is_standby:
+        if server is None:
+            lock.release()
+            raise StoreUnavailable(
+                self.name,
+                f"The connection to {self.target} was lost right after its lock was taken.",
+                hint="Run again.",
+            )
+        if server.is_standby:
             lock.release()
             raise hosts.standby_reached(self._url, server.place, is_to_change=True)
         session = self._session
