@@ -268,7 +268,7 @@ def test_a_version_table_alone_says_that_all_before_is_applied():
                 "host": "h1,h2",
                 "port": "1,5432",
                 "dbname": "db",
-                "target_session_attrs": "read-write",
+                "target_session_attrs": "primary",
             },
         ),
         ("postgresql://[::1]:6/db", {"host": "::1", "port": "6", "dbname": "db"}),

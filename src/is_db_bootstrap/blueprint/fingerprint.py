@@ -31,7 +31,7 @@ def fingerprint(blueprint: Blueprint, settings: Settings, resolved: Blueprint | 
     resolved = resolved or blueprint.resolve(settings.values)
     digest.update(repr(_printable(resolved)).encode())
     if blueprint.baseline and blueprint.baseline.file:
-        digest.update(blueprint.baseline.file.read_bytes())
+        digest.update(_name_and_content(blueprint.baseline.file))
     for folder in _folders(blueprint):
         for path in (*_files_in(folder), *sorted(folder.parent.glob("*.py"))):
             digest.update(_name_and_content(path))
