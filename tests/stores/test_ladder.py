@@ -261,7 +261,7 @@ def test_a_role_that_may_not_create_tables_fails_on_the_highest_rung(postgres, r
     found, _ = climbed("postgres", address(role, role))
     rung = failed_rung(found)
     assert (rung.rung, rung.is_permanent) == (Rung.SCHEMA, True)
-    assert f'GRANT CREATE, USAGE ON SCHEMA "public" TO "{role}"' in rung.hint
+    assert f'GRANT USAGE, CREATE ON SCHEMA "public" TO "{role}"' in rung.hint
     admin.execute(f"ALTER DATABASE {role} OWNER TO {role}")
     found, told = climbed("postgres", address(role, role))
     assert found.error is None

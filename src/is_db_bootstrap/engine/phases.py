@@ -350,8 +350,18 @@ class Phases:
         return self._workers.run_phase(Phase.LOCK, self._check_rights, able, quiet=True)
 
     def _check_rights(self, track: Track) -> None:
-        if isinstance(track.store, CanCheckRights):
+        """Look at what the user may do.
+
+        A store that has gone since the plan fails no run here, because the lock waits for it.
+        """
+        if not isinstance(track.store, CanCheckRights):
+            return
+        try:
             self._look_while_busy(track, track.store.check_rights)
+        except StoreBusy:
+            raise
+        except StoreUnavailable as exc:
+            self._run.say_waiting(Phase.LOCK, track.store.name, exc.message)
 
     def _create_databases(self) -> bool:
         """Create missing databases, because a lock belongs to a database.
