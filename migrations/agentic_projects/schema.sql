@@ -5,10 +5,13 @@ SET search_path TO "public";
 DO $is_db_bootstrap$
 BEGIN
     CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
-    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], digests jsonb, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
     COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
     GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
     GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('is_db_bootstrap.lineage') AND attname = 'digests' AND NOT attisdropped) THEN
+        ALTER TABLE is_db_bootstrap.lineage ADD COLUMN IF NOT EXISTS planned text[], ADD COLUMN IF NOT EXISTS digests jsonb;
+    END IF;
 EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
     NULL;
 END
@@ -105,6 +108,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"agt_0001": "38173eb66cbbb77e145b92aa06d9fddd0ca4af72a391f2b1b637d26e9293957b"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint agentic_projects; revisions agt_0001';
     END IF;
@@ -182,6 +196,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"agt_0002": "2a45b789e674586dd1360f220a1d869c0cbf0e14c13088dc6e8931588cd79197"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint agentic_projects; revisions agt_0001 agt_0002';
     END IF;
@@ -265,6 +290,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"agt_0003": "87ee48f0eef2530fd7dc684ac73234bb70e70b40a287a6b6feb70f9e012a4c74"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint agentic_projects; revisions agt_0001 agt_0002 agt_0003';
     END IF;

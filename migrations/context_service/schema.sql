@@ -5,10 +5,13 @@ SET search_path TO "public";
 DO $is_db_bootstrap$
 BEGIN
     CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
-    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], digests jsonb, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
     COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
     GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
     GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('is_db_bootstrap.lineage') AND attname = 'digests' AND NOT attisdropped) THEN
+        ALTER TABLE is_db_bootstrap.lineage ADD COLUMN IF NOT EXISTS planned text[], ADD COLUMN IF NOT EXISTS digests jsonb;
+    END IF;
 EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
     NULL;
 END
@@ -185,6 +188,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ctx_0001": "b4a8a6e45dd489b2fc741603f88f277bb63fff8f9936882ab069f6a1c3c2ab13"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint context_service; revisions ctx_0001';
     END IF;
@@ -284,6 +298,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ctx_0002": "e4bc12db47b8f840169816b5790842c9b918cec757411fed511a4abacaa8af39"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint context_service; revisions ctx_0001 ctx_0002';
     END IF;
@@ -368,6 +393,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ctx_0003": "3257acb78318d2776c4a18859aa790d38968ac333ee75319201d21e8218ef5f7"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint context_service; revisions ctx_0001 ctx_0002 ctx_0003';
     END IF;

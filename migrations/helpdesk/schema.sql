@@ -5,10 +5,13 @@ SET search_path TO "public";
 DO $is_db_bootstrap$
 BEGIN
     CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
-    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], digests jsonb, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
     COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
     GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
     GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('is_db_bootstrap.lineage') AND attname = 'digests' AND NOT attisdropped) THEN
+        ALTER TABLE is_db_bootstrap.lineage ADD COLUMN IF NOT EXISTS planned text[], ADD COLUMN IF NOT EXISTS digests jsonb;
+    END IF;
 EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
     NULL;
 END
@@ -284,6 +287,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"hd_0001": "58f1592d8d512a42456a38e9ad2201e579ff3b7dff680b77d6405141110360c1"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint helpdesk; revisions hd_0001';
     END IF;

@@ -5,10 +5,13 @@ SET search_path TO "public";
 DO $is_db_bootstrap$
 BEGIN
     CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
-    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], digests jsonb, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
     COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
     GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
     GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('is_db_bootstrap.lineage') AND attname = 'digests' AND NOT attisdropped) THEN
+        ALTER TABLE is_db_bootstrap.lineage ADD COLUMN IF NOT EXISTS planned text[], ADD COLUMN IF NOT EXISTS digests jsonb;
+    END IF;
 EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
     NULL;
 END
@@ -139,6 +142,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"mplp_0001_context": "15cf4ecee941ec25300de0ca86d32741249e7fb703a43192b8b014d4996acdc9"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context';
     END IF;
@@ -372,6 +386,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"mplp_0002_plan": "adf7f430564176ca6b55077da56a5d47599aaaed22e695af805f558b413b5df0"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan';
     END IF;
@@ -579,6 +604,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"mplp_0003_role": "57a7e777b204daf01395f110c1b41dffb413020ff0c545cfe0f4169e60f0d70e"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role';
     END IF;
@@ -765,6 +801,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"mplp_0004_confirm": "ac4cc07532b4e3166d498b0b6f3f2c61d7ca473169d4b2ea70182fb6183304e0"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm';
     END IF;
@@ -978,6 +1025,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"mplp_0005_trace": "a35f67d4b09e70ef863dc5c76ad1c954c1c1452db5760b580babd67599b0ce1f"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm mplp_0005_trace';
     END IF;
@@ -1211,6 +1269,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"mplp_0006_extension": "31fa389aa038ddf6dc0099402fd7d817d65fb6f8032e451e0b9072ff67cbeccb"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint mplp; revisions mplp_0001_context mplp_0002_plan mplp_0003_role mplp_0004_confirm mplp_0005_trace mplp_0006_extension';
     END IF;

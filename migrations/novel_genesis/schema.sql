@@ -5,10 +5,13 @@ SET search_path TO "public";
 DO $is_db_bootstrap$
 BEGIN
     CREATE SCHEMA IF NOT EXISTS is_db_bootstrap;
-    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
+    CREATE TABLE IF NOT EXISTS is_db_bootstrap.lineage ( schema_name text NOT NULL, table_name text NOT NULL, blueprint text NOT NULL, revisions text[] NOT NULL, planned text[], digests jsonb, recorded_at timestamptz NOT NULL DEFAULT clock_timestamp(), PRIMARY KEY (schema_name, table_name) );
     COMMENT ON TABLE is_db_bootstrap.lineage IS 'is-db-bootstrap: the revisions that led to what each version table records';
     GRANT USAGE ON SCHEMA is_db_bootstrap TO PUBLIC;
     GRANT SELECT ON is_db_bootstrap.lineage TO PUBLIC;
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('is_db_bootstrap.lineage') AND attname = 'digests' AND NOT attisdropped) THEN
+        ALTER TABLE is_db_bootstrap.lineage ADD COLUMN IF NOT EXISTS planned text[], ADD COLUMN IF NOT EXISTS digests jsonb;
+    END IF;
 EXCEPTION WHEN insufficient_privilege OR duplicate_table OR duplicate_schema THEN
     NULL;
 END
@@ -144,6 +147,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ng_0001": "e52c2788f607ba8132131c8f5597ee13ff73b420f2ee9c26971b151fecfe09ee"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint novel_genesis; revisions ng_0001';
     END IF;
@@ -227,6 +241,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ng_0002": "b55ca5993b894eadf48a6d23c1edd4136007de88795212a417e436724854b13b"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint novel_genesis; revisions ng_0001 ng_0002';
     END IF;
@@ -320,6 +345,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ng_0003": "23048d5bd383659e20c16944556ec4c2b3d7966ee21ca163e4e1bba0a82567c5"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint novel_genesis; revisions ng_0001 ng_0002 ng_0003';
     END IF;
@@ -416,6 +452,17 @@ BEGIN
     EXCEPTION WHEN insufficient_privilege OR undefined_table OR invalid_schema_name THEN
         NULL;
     END;
+    IF has_row THEN
+        BEGIN
+            UPDATE is_db_bootstrap.lineage SET digests = (
+            SELECT jsonb_object_agg(key, value) FROM jsonb_each(
+                coalesce(digests, '{}') || '{"ng_0004": "fe67703a365c4fb0679013d081ef519d4004db6cb39c6d6d55916494149576b7"}')
+            WHERE key = ANY(revisions))
+        WHERE (schema_name, table_name) = ('public', 'alembic_version');
+        EXCEPTION WHEN insufficient_privilege OR undefined_column THEN
+            NULL;
+        END;
+    END IF;
     IF kept ~ '^is-db-bootstrap: blueprint ' OR (kept = '' AND NOT has_row) THEN
         wanted := 'is-db-bootstrap: blueprint novel_genesis; revisions ng_0001 ng_0002 ng_0003 ng_0004';
     END IF;
