@@ -353,8 +353,12 @@ def test_a_cluster_is_reached_by_any_of_its_nodes(start):
     url = f"redis+cluster://127.0.0.1:1,{','.join(nodes)}?decode_responses=true"
 
     def is_ready():
+        """Each node has to know by itself that all slots are served."""
         RedisBootstrapper(url, SHOP).ping(5)
-        return True
+        states = [client_at(port).execute_command("CLUSTER", "INFO") for port in ports]
+        return all("cluster_state:ok" in str(state) for state in states) or all(
+            isinstance(state, dict) and state.get("cluster_state") == "ok" for state in states
+        )
 
     until(is_ready, "the cluster did not form")
     store = whole_run(url)
