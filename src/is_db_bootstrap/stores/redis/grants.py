@@ -30,7 +30,6 @@ _OWN_KEYS = {
     "conventions": "for the record of its conventions",
     "memory": "for the memory of the stores",
 }
-_NO_MEMORY = "what this Redis remembers of the other stores is not recorded"
 #: Characters that a glob of Redis takes for more than themselves (`util.c`, stringmatchlen).
 _SPECIAL = re.compile(r"([*?\[\]\\])")
 
@@ -97,7 +96,6 @@ def _writing(blueprint: Blueprint, user: str) -> Iterator[Grant]:
     yield _grant(user, f"~{PREFIX}:probe:*", "for a key that proves that writing works")
     yield _grant(user, "+set +del +exists +pexpire", "to write, renew and release them")
     yield _grant(user, TRANSACTION_RIGHTS, "to write only what nobody has changed meanwhile")
-    yield _grant(user, "+hgetall +hset", "for the memory of the stores", _NO_MEMORY)
 
 
 def _reading(blueprint: Blueprint, user: str) -> Iterator[Grant]:
@@ -105,7 +103,6 @@ def _reading(blueprint: Blueprint, user: str) -> Iterator[Grant]:
         yield _grant(user, _rules("%R~", [each]), reason)
     for each, reason in _own(blueprint.name):
         yield Grant(statement(user, _rules("~", [each])), reason, only_in=_NO_READ_RIGHTS)
-    yield _grant(user, "+hgetall", "for the memory of the stores", _NO_MEMORY)
 
 
 def _looked_at(keys: Sequence[KeyPattern], user: str) -> Iterator[Grant]:
