@@ -76,7 +76,7 @@ def test_a_store_that_fails_keeps_no_other_from_being_looked_at(stores, tmp_path
     code, page, err = run_here(("doctor", *BLUEPRINT), tmp_path, environ)
     assert code == 4, err
     assert "- ready: 1 of 2 stores" in page
-    assert "[ ] port answers: no, 127.0.0.1:" in page
+    assert "[ ] port answers: no, postgresql://" in page
     assert "waiting may help" in page
     assert "next: Is the server running" in page
     assert "## redis: ready" in page

@@ -6,9 +6,8 @@ import threading
 import uuid
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.track import LockPolicy, Track
 from is_db_bootstrap.errors import Interrupted
@@ -16,6 +15,9 @@ from is_db_bootstrap.events import Phase
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import BootstrapResult, ChangeResult, Mode
 from is_db_bootstrap.rungs import RungResult
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.engine.adoption import Adopting
 
 #: Characters of a run's id, which stands in its result and in the owner of its locks.
 _ID_LENGTH = 12

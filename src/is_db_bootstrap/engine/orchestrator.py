@@ -9,13 +9,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing
 from dataclasses import replace
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
-from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.checks import Checks
-from is_db_bootstrap.engine.context import Rules, RunContext, Stop, new_run_id
-from is_db_bootstrap.engine.losses import tell_losses
+from is_db_bootstrap.engine.context import Approval, Rules, RunContext, Stop, new_run_id
 from is_db_bootstrap.engine.phases import Phases
-from is_db_bootstrap.engine.repair import RepairPhases, approvals_of
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanSelfTest, DatabaseBootstrapper
 from is_db_bootstrap.engine.track import LockPolicy, Track
@@ -32,6 +30,9 @@ from is_db_bootstrap.results import (
     worst,
 )
 from is_db_bootstrap.rungs import RungResult
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.engine.adoption import Adopting
 
 _log = logging.getLogger(__name__)
 
@@ -153,13 +154,13 @@ class BootstrapOrchestrator:
             stop=self._stop,
             tells_statements=tells_statements and mode is not Mode.ADOPT,
             run_id=self._begin_id(),
-            approved=None if approved is None else approvals_of(approved),
-            adopting=Adopting(self._accepted) if mode is Mode.ADOPT else None,
+            approved=None if approved is None else _approvals_of(approved),
+            adopting=_adopting(self._accepted) if mode is Mode.ADOPT else None,
         )
-        phases = RepairPhases(run) if mode is Mode.REPAIR else Phases(run)
+        phases = _phases_of(run)
         try:
             phases.go_through()
-            tell_losses(run)
+            _tell_losses(run)
         finally:
             phases.close()
             self._unfinished = phases.workers.unfinished
@@ -265,6 +266,38 @@ def _mode_of_phases(mode: Mode, *, foresees: bool) -> Mode:
     if mode is Mode.ADOPT:
         return Mode.PLAN if foresees else Mode.APPLY
     return mode
+
+
+# What few runs need is imported by those that do, because a pod waits for each start.
+
+
+def _approvals_of(approved: BootstrapResult) -> frozenset[Approval]:
+    from is_db_bootstrap.engine.repair import approvals_of
+
+    return approvals_of(approved)
+
+
+def _adopting(accepted: Sequence[str]) -> Adopting:
+    from is_db_bootstrap.engine.adoption import Adopting
+
+    return Adopting(tuple(accepted))
+
+
+def _phases_of(run: RunContext) -> Phases:
+    if run.mode is not Mode.REPAIR:
+        return Phases(run)
+    from is_db_bootstrap.engine.repair import RepairPhases
+
+    return RepairPhases(run)
+
+
+def _tell_losses(run: RunContext) -> None:
+    """Say what a fail-over has taken back, if this run has lost a store."""
+    if all(track.error is None for track in run.tracks):
+        return
+    from is_db_bootstrap.engine.losses import tell_losses
+
+    tell_losses(run)
 
 
 def _first_before_locks(store: DatabaseBootstrapper) -> Change | None:

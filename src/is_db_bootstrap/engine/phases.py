@@ -9,13 +9,11 @@ from dataclasses import replace
 from functools import partial
 from itertools import groupby
 from operator import attrgetter
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from is_db_bootstrap.engine.adoption import Adopting
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.default_blueprint import refuse_other_blueprints
-from is_db_bootstrap.engine.examination import examine_store, is_let_in
 from is_db_bootstrap.engine.ladder import Climb
 from is_db_bootstrap.engine.locks import Locks, NothingLeft
 from is_db_bootstrap.engine.remembering import Remembering
@@ -55,6 +53,9 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Nature, Outcome
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.engine.adoption import Adopting
 
 T = TypeVar("T")
 
@@ -109,6 +110,8 @@ class Phases:
     def _report_each(self) -> None:
         """Look closer at each store that could be asked, also when others could not."""
         if self._run.mode is Mode.DOCTOR:
+            from is_db_bootstrap.engine.examination import examine_store, is_let_in
+
             entered = [track for track in self._run.tracks if is_let_in(track)]
             self._workers.run_phase(Phase.DOCTOR, examine_store, entered)
             return
