@@ -195,7 +195,7 @@ def test_a_session_that_was_heard_of_since_it_was_looked_at_stays(place):
     from is_db_bootstrap.stores.postgres import lock
 
     with (
-        psycopg.connect(place.url, autocommit=True) as other,
+        psycopg.connect(place.url, autocommit=True, application_name="somebody") as other,
         psycopg.connect(place.url, autocommit=True) as looking,
     ):
         other.execute("SELECT pg_advisory_lock(%s)", [key("public")])
