@@ -380,12 +380,14 @@ class Privilege:
     """A privilege that a run needs.
 
     `is_granted` is None when that could not be seen. `statement` grants it, in the store's
-    language, and is empty where there is no such statement.
+    language, and is empty where there is no such statement. `purpose` is what a role is for that
+    needs it: `apply` or `verify`. It is empty where that is not told apart.
     """
 
     name: str
     is_granted: bool | None
     statement: str = ""
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)

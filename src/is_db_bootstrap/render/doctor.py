@@ -102,7 +102,7 @@ def _diagnosis_lines(store: StoreResult, seen: Diagnosis) -> Iterator[str]:
     yield f"- clock: {_clock_text(seen.clock_difference_s)}"
     yield from _listed("in between", seen.between)
     yield from _listed("does not fit", seen.mismatches)
-    yield from (f"- privilege: {_privilege_text(each)}" for each in seen.privileges)
+    yield from (f"- privilege{_privilege_text(each)}" for each in seen.privileges)
     if store.status is not None:
         yield f"- lock: {_lock_text(store.status)}"
         yield f"- recorded: {store.status.recorded or 'nothing'}"
@@ -129,13 +129,12 @@ def _clock_text(difference_s: float | None) -> str:
 
 
 def _privilege_text(privilege: Privilege) -> str:
-    text = f"{privilege.name}: {_GRANTED[privilege.is_granted]}"
-    is_lacking = privilege.is_granted is not True
-    return (
-        f"{text}. To grant it: {privilege.statement}"
-        if is_lacking and privilege.statement
-        else text
-    )
+    purpose = f" for {privilege.purpose}" if privilege.purpose else ""
+    text = f"{purpose}: {privilege.name}: {_GRANTED[privilege.is_granted]}"
+    if privilege.is_granted is True or not privilege.statement:
+        return text
+    role = f" to a role{purpose}" if purpose else ""
+    return f"{text}. To grant it{role}: {privilege.statement}"
 
 
 def _lock_text(status: Status) -> str:

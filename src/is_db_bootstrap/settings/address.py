@@ -335,6 +335,10 @@ class StoreUrl:
             return [(unquote(self.hosts), "")]
         return servers(self.hosts)
 
+    def hosts_with_ports(self, default_port: int) -> list[tuple[str, int]]:
+        """Each host, as `servers` has it, and its port as a number."""
+        return [(host, int(port or default_port)) for host, port in self.servers]
+
     @property
     def host(self) -> str:
         """The first host, decoded, without brackets and port."""

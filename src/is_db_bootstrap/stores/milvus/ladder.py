@@ -24,8 +24,8 @@ def places_of(url: StoreUrl, limit_s: float) -> list[Place]:
         proxy = urlsplit(url.proxy.server)
         host, port = proxy.hostname or "", proxy.port or _PROXY_PORT
         return [Place(host, port, limit_s, remark=f", {url.proxy}")]
-    port = default_port(url)
-    return [Place(host, int(written or port), limit_s) for host, written in url.servers]
+    servers = url.hosts_with_ports(default_port(url))
+    return [Place(host, port, limit_s) for host, port in servers]
 
 
 def rungs_of(url: StoreUrl, privilege: Privilege) -> Sequence[RungResult]:

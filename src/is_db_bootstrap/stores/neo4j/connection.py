@@ -9,6 +9,7 @@ from neo4j.auth_management import ClientCertificate
 
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.settings.tls import refuse_weaker
+from is_db_bootstrap.stores.neo4j.kind import KIND
 from is_db_bootstrap.stores.tls_look import TlsWay
 
 
@@ -39,6 +40,16 @@ def client_arguments(url: StoreUrl) -> dict[str, Any]:
         "auth": (url.username, url.password) if url.username else None,
         "notifications_min_severity": "OFF",
     }
+
+
+def addresses_of(url: StoreUrl) -> set[str]:
+    """The servers of an address as `SHOW DATABASE` writes them: host and port, in small letters.
+
+    A host of numbers and colons has brackets there. A port that the address leaves out is the usual
+    one.
+    """
+    found = url.hosts_with_ports(KIND.default_port)
+    return {f"[{host}]:{port}" if ":" in host else f"{host.lower()}:{port}" for host, port in found}
 
 
 def tls_way(url: StoreUrl) -> TlsWay:

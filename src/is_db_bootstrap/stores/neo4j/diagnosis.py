@@ -11,6 +11,7 @@ import neo4j
 from neo4j import exceptions as raised
 
 from is_db_bootstrap.results import Diagnosis, Fact, Privilege, ServerInfo
+from is_db_bootstrap.stores.neo4j.connection import addresses_of
 from is_db_bootstrap.stores.neo4j.kind import KIND
 from is_db_bootstrap.stores.neo4j.privileges import Privileges
 
@@ -97,8 +98,8 @@ def mismatches(driver: str, server: str) -> Iterator[str]:
 
 def _between(url: StoreUrl, databases: Rows) -> Iterator[str]:
     """What the address that a server calls its own tells of the way to it."""
-    ours = {f"{host}:{port or KIND.default_port}" for host, port in url.servers}
-    theirs = {row["address"] for row in databases if row["address"]}
+    ours = addresses_of(url)
+    theirs = {row["address"].lower() for row in databases if row["address"]}
     if theirs and not ours & theirs:
         yield (
             f"The server calls itself {', '.join(sorted(theirs))}, and was reached as"

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 def places_of(url: StoreUrl, limit_s: float) -> list[Place]:
     """Where the driver asks first. A server of a cluster then leads it to others."""
-    servers = url.servers
-    return [Place(host, int(port or KIND.default_port), limit_s) for host, port in servers]
+    servers = url.hosts_with_ports(KIND.default_port)
+    return [Place(host, port, limit_s) for host, port in servers]
 
 
 def rungs_of(url: StoreUrl, database: str, privileges: Privileges) -> Sequence[RungResult]:

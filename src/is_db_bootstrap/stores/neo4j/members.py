@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.rungs import Rung
+from is_db_bootstrap.stores.neo4j.connection import addresses_of
 from is_db_bootstrap.stores.neo4j.kind import STORE
 
 if TYPE_CHECKING:
@@ -78,7 +79,8 @@ def refuse_members(url: StoreUrl, rows: Sequence[Row]) -> None:
 
 def _is_of(url: StoreUrl, row: Row) -> bool:
     """Whether a row is of the server that a direct address leads to."""
-    return not url.scheme.startswith(ROUTING) and row["address"] == url.hosts
+    is_direct = not url.scheme.startswith(ROUTING)
+    return is_direct and str(row["address"]).lower() in addresses_of(url)
 
 
 def _is_writer(row: Row) -> bool:

@@ -106,6 +106,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.stores.postgres.adoption import SchemaAdoption
     from is_db_bootstrap.stores.postgres.catalogue import Catalogue
+    from is_db_bootstrap.stores.postgres.diagnosis import Work
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
@@ -210,6 +211,8 @@ class PostgreSQLBootstrapper:
         self._session: psycopg.Connection[Any] | None = None
         #: Seconds from the start of the server to the last ping. None before the first one.
         self._server_age_s: float | None = None
+        #: Whether the server of the last ping was a standby, for which the address asked.
+        self._is_standby = False
         self._changing_in: int | None = None
         #: The lock of this run, once it was taken.
         self._held_lock: postgres_lock.AdvisoryLock | None = None
@@ -359,8 +362,10 @@ class PostgreSQLBootstrapper:
     def ping(self, timeout_s: float) -> ServerInfo:
         """One try on new connections; a missing database is no failure, `plan` lists it.
 
-        Raises `StoreUnavailable` while the server starts or when it is a standby, `AccessDenied`,
-        `ConfigurationError` when something else answers, `StoreConflict` below PostgreSQL 14.
+        A standby is taken only where the address asks for one (`hosts.may_be_standby`). Raises
+        `StoreUnavailable` while the server starts, for another standby, and where the role or the
+        database is read-only; `AccessDenied`; `ConfigurationError` when something else answers;
+        `StoreConflict` below PostgreSQL 14.
         """
         self.close()
         self._held_lock = None
@@ -379,7 +384,7 @@ class PostgreSQLBootstrapper:
         with errors(self.target):
             row = connection.execute(_LOOK.encode()).fetchone()
         version, standby, read_only, age_s = row or ("", False, "off", 0.0)
-        self._server_age_s = age_s
+        self._server_age_s, self._is_standby = age_s, standby
         if read_only == "on" and not standby:
             raise StoreUnavailable(
                 self.name,
@@ -400,17 +405,44 @@ class PostgreSQLBootstrapper:
     def rungs(self) -> Sequence[RungResult]:
         """What the last ping has seen, and whether the role may create what is declared.
 
-        Raises `AccessDenied` when the role may create neither the schema nor tables in it, or not
-        the missing database.
+        On a standby nothing can be created, so that is not asked there. Raises `AccessDenied` when
+        the role may create neither the schema nor tables in it, or not the missing database.
         """
         session, is_missing = self._seen_session()
+        return ladder.rungs_of(
+            session,
+            self._url,
+            self._schema_rung(session, is_missing=is_missing),
+            is_missing=is_missing,
+            is_standby=self._is_standby,
+        )
+
+    def _schema_rung(self, session: psycopg.Connection[Any], *, is_missing: bool) -> RungResult:
+        if self._is_standby:
+            text = "not asked, because nothing can be created on a standby"
+            return RungResult(Rung.SCHEMA, ok=None, text=text)
         if is_missing:
             self._database.refuse_no_right_to_create()
             text = f"may create the database {self._url.database}"
         else:
+            text = self._seen_schema(session)
+        return RungResult(Rung.SCHEMA, ok=True, text=text)
+
+    def _seen_schema(self, session: psycopg.Connection[Any]) -> str:
+        """What the role may create in its schema.
+
+        The hint of a refusal says what a role for verify lacks besides, which may be nothing.
+        """
+        try:
             is_new = self._database.checked_schema(session, self._schema)
-            text = f"may create {'schema' if is_new else 'tables in schema'} {self._schema}"
-        return ladder.rungs_of(session, self._url, text, is_missing=is_missing)
+        except AccessDenied as exc:
+            from is_db_bootstrap.stores.postgres.diagnosis import hint_by_purpose
+
+            with errors(self.target):
+                work = self._work_of_role(is_missing=False)
+                exc.hint = hint_by_purpose(session, work, exc.hint)
+            raise
+        return f"may create {'schema' if is_new else 'tables in schema'} {self._schema}"
 
     def server_age_s(self) -> float | None:
         """Seconds between the start of the server and the last ping."""
@@ -421,7 +453,13 @@ class PostgreSQLBootstrapper:
         from is_db_bootstrap.stores.postgres.diagnosis import diagnosis
 
         session, is_missing = self._seen_session()
-        return diagnosis(session, self._url, self._schema, is_missing=is_missing)
+        return diagnosis(session, self._url, self._work_of_role(is_missing=is_missing))
+
+    def _work_of_role(self, *, is_missing: bool) -> Work:
+        """What our role works with."""
+        from is_db_bootstrap.stores.postgres.diagnosis import Work
+
+        return Work(self._url.database, self._schema, self._history.table, is_missing)
 
     def _seen_session(self) -> tuple[psycopg.Connection[Any], bool]:
         """A session that looks, and whether it is in the database `postgres` instead of ours."""

@@ -44,6 +44,8 @@ WAY_OUT = (
     "fail-over is going on. To look at a standby with plan, verify or status, add "
     f"{WISH}=any to the address."
 )
+#: What to do about a standby that was asked for, where something is to be changed.
+FOR_APPLY = f"For apply and selftest, leave {WISH} out and give the address of the primary."
 #: A host with a port behind it, in the value of an option.
 _HOST_AND_PORT = re.compile(r"(?P<host>[^:/@\[\]]+|\[[^\]]+\])(?::(?P<port>\d+))?")
 #: How psycopg tells of each attempt, where there were several (`Connection.connect`).
@@ -59,10 +61,14 @@ IS_STANDBY = "is a standby (read-only)"
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One of the servers of an address. `name` is empty where only `hostaddr` names the server."""
+    """One of the servers of an address. `name` is empty where only `hostaddr` names the server.
+
+    `hostaddr` is the numeric address that libpq connects to instead of looking up the name.
+    """
 
     name: str
     port: str
+    hostaddr: str = ""
 
 
 def hosts_of(url: StoreUrl) -> list[Host]:
@@ -90,7 +96,11 @@ def hosts_of(url: StoreUrl) -> list[Host]:
         ports = ports * len(found) if len(ports) == 1 else ports
         pairs = zip(found, ports, strict=True)
         found = [replace(host, port=port or host.port) for host, port in pairs]
-    return [replace(host, port=host.port or DEFAULT_PORT) for host in found]
+    found = [replace(host, port=host.port or DEFAULT_PORT) for host in found]
+    if len(addresses) != len(found):
+        return found
+    pairs = zip(found, addresses, strict=True)
+    return [replace(host, hostaddr=address) for host, address in pairs]
 
 
 def place_arguments(url: StoreUrl) -> dict[str, str]:

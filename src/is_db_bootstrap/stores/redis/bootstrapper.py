@@ -137,7 +137,13 @@ class RedisBootstrapper:
 
         Raises `AccessDenied` when the user may not write our records.
         """
-        self._check_all_rights()
+        try:
+            self._check_all_rights()
+        except AccessDenied as exc:
+            from is_db_bootstrap.stores.redis.diagnosis import hint_by_purpose
+
+            exc.hint = hint_by_purpose(exc.hint, self._check_reading)
+            raise
         return ladder.rungs_of(self._url, self._opened)
 
     def server_age_s(self) -> float | None:
@@ -150,7 +156,7 @@ class RedisBootstrapper:
         from is_db_bootstrap.stores.redis.diagnosis import diagnosis
 
         with self._errors():
-            return diagnosis(self._url, self._opened, self._check_all_rights)
+            return diagnosis(self._url, self._opened, self._check_all_rights, self._check_reading)
 
     @property
     def _opened(self) -> Server:
@@ -378,6 +384,12 @@ class RedisBootstrapper:
         with self._errors("a probe key"):
             probe.check_rights(self._commands, probe.new_key())
         self._check_record()
+
+    def _check_reading(self) -> None:
+        """See that the user may read our records and the lock."""
+        for key in (self._record_key, self._memory_key, self._lock_key):
+            with self._errors(key):
+                self._commands.get(key)
 
     def _check_record(self) -> None:
         """See that the user may lock, and write our record; nothing is changed."""

@@ -39,7 +39,7 @@ class Place:
         is_sentinel = SENTINEL in kinds
         default = default_port(url)
         is_socket = url.scheme == KIND.socket_scheme
-        servers = () if is_socket else tuple((h, int(p or default)) for h, p in url.servers)
+        servers = () if is_socket else tuple(url.hosts_with_ports(default))
         _check_place(url, servers, is_cluster=is_cluster, is_sentinel=is_sentinel)
         return cls(servers, url.service, is_cluster)
 

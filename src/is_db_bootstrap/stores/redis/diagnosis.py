@@ -9,14 +9,17 @@ from typing import TYPE_CHECKING, Any
 import redis
 
 from is_db_bootstrap.errors import AccessDenied
+from is_db_bootstrap.grant_list import Purpose
 from is_db_bootstrap.results import Diagnosis, Fact, Privilege
 from is_db_bootstrap.stores.redis.errors import (
+    READ_RIGHTS,
     RIGHTS,
     SCRIPT_RIGHTS,
     TRANSACTION_RIGHTS,
     as_text,
     is_forbidden,
 )
+from is_db_bootstrap.stores.redis.probe import PREFIX
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,16 +28,27 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.redis.server import Server
 
 
-def diagnosis(url: StoreUrl, server: Server, check_rights: Callable[[], None]) -> Diagnosis:
-    """What the server tells. `check_rights` raises `AccessDenied` when a right is missing."""
+def diagnosis(
+    url: StoreUrl,
+    server: Server,
+    check_rights: Callable[[], None],
+    check_reading: Callable[[], None],
+) -> Diagnosis:
+    """What the server tells.
+
+    `check_rights` raises `AccessDenied` when a right is missing that apply needs, `check_reading`
+    when one is that verify needs.
+    """
     unseen: list[str] = []
+    if not server.tells_time:
+        unseen.append("the clock, which this server leaves out of INFO")
     node = next(server.masters())
     return Diagnosis(
         facts=tuple(_facts(server)),
-        clock_difference_s=server.now_s() - time.time(),
+        clock_difference_s=server.now_s() - time.time() if server.tells_time else None,
         between=tuple(_between(url, node, unseen)),
         mismatches=(),
-        privileges=(_privilege(check_rights),),
+        privileges=(_for_verify(check_reading), _for_apply(check_rights)),
         unseen=tuple(unseen),
     )
 
@@ -61,16 +75,37 @@ def _persistence_text(info: Mapping[str, Any]) -> str:
     return f"append-only file {append}, last snapshot {info.get('rdb_last_bgsave_status', '?')}"
 
 
-def _privilege(check_rights: Callable[[], None]) -> Privilege:
-    statement = (
-        f"ACL SETUSER … {RIGHTS} {TRANSACTION_RIGHTS} (or {SCRIPT_RIGHTS}) ~is-db-bootstrap:* %R~*"
-    )
-    is_granted = True
+def _for_verify(check_reading: Callable[[], None]) -> Privilege:
+    statement = f"ACL SETUSER … {READ_RIGHTS} ~{PREFIX}:*"
+    what = "read our records, and who holds the lock"
+    return _privilege(what, check_reading, statement, Purpose.VERIFY)
+
+
+def _for_apply(check_rights: Callable[[], None]) -> Privilege:
+    statement = f"ACL SETUSER … {RIGHTS} {TRANSACTION_RIGHTS} (or {SCRIPT_RIGHTS}) ~{PREFIX}:* %R~*"
+    return _privilege("write our records, and lock", check_rights, statement, Purpose.APPLY)
+
+
+def _privilege(what: str, check: Callable[[], None], statement: str, purpose: Purpose) -> Privilege:
+    """A privilege that was tried. What a refusal names goes before the statement for everything."""
     try:
-        check_rights()
-    except AccessDenied:
-        is_granted = False
-    return Privilege("write our records, and read what is there", is_granted, statement)
+        check()
+    except AccessDenied as exc:
+        hint = exc.hint or statement
+        return Privilege(what, is_granted=False, statement=hint, purpose=purpose.value)
+    return Privilege(what, is_granted=True, statement=statement, purpose=purpose.value)
+
+
+def hint_by_purpose(for_apply: str, check_reading: Callable[[], None]) -> str:
+    """The next step of a user who may not write, for each of what the user can be for.
+
+    `for_apply` is what an administrator does for apply.
+    """
+    found = _for_verify(check_reading)
+    for_verify = "For verify alone, nothing is lacking."
+    if not found.is_granted:
+        for_verify = f"For verify alone: {found.statement}"
+    return f"For apply: {for_apply} {for_verify}"
 
 
 def _between(url: StoreUrl, node: Any, unseen: list[str]) -> Iterator[str]:

@@ -55,6 +55,8 @@ _BUSY = frozenset({"TRYAGAIN", "BUSY"})
 #: What a user of a run must be allowed, apart from keys: all of the first, and one of the two ways
 #: to write under a condition.
 RIGHTS = "+ping +info +role +scan +type +pttl +get +set +del +exists +pexpire"
+#: What a user needs who only looks.
+READ_RIGHTS = "+ping +info +role +scan +type +pttl +get"
 TRANSACTION_RIGHTS, SCRIPT_RIGHTS = "+watch +unwatch +multi +exec", "+eval"
 #: What a self-test needs besides, for keys and for channels.
 SELFTEST_RIGHTS = "+rpush +sadd +zadd +hset +xadd"

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 OLDEST_MAJOR = 6
 #: Where the answer to ROLE of a replica has the port of its master, behind the host.
 _MASTER_PORT = 2
+#: What INFO calls the server's clock. A proxy, or a server that only speaks the protocol, may leave
+#: that out.
+_CLOCK = "server_time_usec"
 #: redis-py declares no types for it.
 _NODE: Any = ClusterNode
 
@@ -70,8 +73,13 @@ class Server:
         """Whether the client is one of a cluster."""
         return isinstance(self.client, redis.RedisCluster)
 
+    @property
+    def tells_time(self) -> bool:
+        """Whether INFO has the server's clock. `now_s` goes by ours otherwise."""
+        return _CLOCK in self.info
+
     def now_s(self) -> float:
-        """Seconds since 1970 by the server's clock."""
+        """Seconds since 1970 by the server's clock, or by ours where it does not tell its own."""
         return self.clock_s + time.monotonic()
 
     def node_of(self, key: str) -> Any:
@@ -124,7 +132,7 @@ def _opened_server(
     if master is not None:
         servers = [master]
     client, info = _first_answer(url, servers, limit_s, errors)
-    server_s = float(info.get("server_time_usec", time.time() * 1e6)) / 1e6
+    server_s = float(info.get(_CLOCK, time.time() * 1e6)) / 1e6
     clock_s = server_s - time.monotonic()
     if int(info.get("cluster_enabled", 0)):
         client = _clustered(client, url, connect_timeout_s, errors)
