@@ -12,6 +12,7 @@ import neo4j
 import psycopg
 import pytest
 import redis
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -19,7 +20,11 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.milvus import errors as milvus_errors
+from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
+from is_db_bootstrap.stores.milvus.grants import refused_privilege
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.privileges import HOMES, QUERY, told_privileges, words_for
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
@@ -480,3 +485,109 @@ def test_each_statement_for_neo4j_is_one_that_the_server_can_read(neo4j_url, pur
             with pytest.raises(neo4j.exceptions.ClientError) as refused:
                 driver.execute_query(statement.rstrip(";"), database_="system")
             assert "UnsupportedAdministrationCommand" in refused.value.code, refused.value
+
+
+@pytest.mark.parametrize(
+    ("database", "words"),
+    [
+        ("neo4j", {"home", "default"}),
+        ("shop", set()),
+        ("own", {"home"}),
+    ],
+)
+def test_a_privilege_on_the_home_or_the_default_database_is_one_on_the_database_that_is_meant(
+    database, words
+):
+    """Rows as the manual has them. `neo4j` is the default, and the home of whom nobody gave one."""
+    is_own = database == "own"
+    rows = [
+        {"name": "neo4j", "home": not is_own, "default": True},
+        {"name": "shop", "home": False, "default": False},
+        {"name": "own", "home": is_own, "default": False},
+    ]
+    found = words_for(database, rows)
+    assert found == words
+    for graph in ("HOME", "DEFAULT"):
+        granted = [
+            {"access": "GRANTED", "action": action, "graph": graph}
+            for action in ("index", "constraint")
+        ]
+        told = told_privileges(granted, database, found)
+        assert told.may_change_schema is (True if graph.lower() in words else None)
+
+
+@BOTH_NEO4J
+def test_the_queries_for_privileges_are_ones_that_the_server_can_read(neo4j_url):
+    url = StoreUrl.parse("neo4j", neo4j_url)
+    with neo4j.GraphDatabase.driver(
+        f"bolt://{url.hosts}", auth=(url.username, url.password)
+    ) as driver:
+        rows = driver.execute_query(HOMES, database_="system").records
+        assert words_for("neo4j", rows) == {"home", "default"}
+        with pytest.raises(neo4j.exceptions.ClientError) as refused:
+            driver.execute_query(QUERY, database_="system")
+    assert "UnsupportedAdministrationCommand" in refused.value.code
+
+
+@pytest.mark.parametrize("neo4j_url", ["5.26"], indirect=True)
+def test_what_the_doctor_prints_for_neo4j_is_what_grants_prints(neo4j_url):
+    """Each is one command, as the server takes it."""
+    store = Neo4jBootstrapper(neo4j_url, NOVEL)
+    try:
+        store.ping(20)
+        [found] = store.diagnose().privileges
+    finally:
+        store.close()
+    database = StoreUrl.parse("neo4j", neo4j_url).database
+    printed = {
+        grant.statement
+        for grant in Neo4jBootstrapper(f"bolt://nowhere/{database}", NOVEL)
+        .grants(wish("ROLE", Purpose.APPLY))
+        .grants
+    }
+    statements = [f"{each.strip()};" for each in found.statement.split(";") if each.strip()]
+    assert len(statements) == 2
+    assert set(statements) <= printed
+    assert found.purpose == "apply"
+
+
+# --- Milvus: names as its protocol has them
+
+
+def _of_protocol():
+    """Each privilege that a call of Milvus's protocol asks for, and the kind of its object."""
+    found = {}
+    for message in milvus_pb2.DESCRIPTOR.message_types_by_name.values():
+        options = message.GetOptions()
+        is_of_roles = "Ownership" in str(options)  # which are of two kinds
+        if options.HasExtension(common_pb2.privilege_ext_obj) and not is_of_roles:
+            needed = options.Extensions[common_pb2.privilege_ext_obj]
+            name = common_pb2.ObjectPrivilege.Name(needed.object_privilege)
+            kind = common_pb2.ObjectType.Name(needed.object_type)
+            found[name.removeprefix("Privilege")] = kind
+    return found
+
+
+OF_PROTOCOL = _of_protocol()
+
+
+def test_each_privilege_of_milvus_that_is_printed_is_one_of_its_protocol():
+    collection = replace(
+        NOVEL.collections[0], alias="any", load=True, partition_names=("a", "b"), partitions=0
+    )
+    declared = replace(NOVEL, collections=(collection,))
+    for purpose in Purpose:
+        for grant in (
+            MilvusBootstrapper("http://nowhere", declared).grants(wish("r", purpose)).grants
+        ):
+            if found := re.search(r"object_type='(\w+)', privilege='(\w+)'", grant.statement):
+                assert OF_PROTOCOL[found[2]] == found[1], grant.statement
+    for name in re.findall(r"\b[A-Z]\w+[a-z][A-Z]\w+|\bLoad\b", milvus_errors._PRIVILEGES):
+        assert name in OF_PROTOCOL, name
+
+
+def test_a_refusal_of_milvus_names_the_kind_of_object_that_its_protocol_has():
+    for name, kind in OF_PROTOCOL.items():
+        found = refused_privilege(f"Privilege{name}: permission deny to bob")
+        assert found is not None
+        assert found.object_type == kind, name

@@ -10,6 +10,7 @@ import grpc
 import pymilvus
 from pymilvus.exceptions import MilvusException
 
+from is_db_bootstrap.grant_list import Purpose
 from is_db_bootstrap.results import Diagnosis, Fact, Privilege
 
 if TYPE_CHECKING:
@@ -18,7 +19,10 @@ if TYPE_CHECKING:
 
 #: The role that may do everything.
 _ADMIN = "admin"
-_GRANT = "Grant its role the privileges that a run needs, or the group CollectionAdmin."
+_APPLY = Purpose.APPLY.value
+#: The groups of privileges of Milvus 2.5 are no way: none of them has all that a run needs
+#: (milvus.io/docs, "Built-in privilege groups": `CollectionAdmin` may create no collection).
+_GRANT = "is-db-bootstrap grants --only milvus prints the calls for its role."
 
 
 def diagnosis(url: StoreUrl, server: Server) -> Diagnosis:
@@ -69,15 +73,15 @@ def privilege_of(url: StoreUrl, server: Server) -> Privilege:
     if not url.username and not url.password:
         return Privilege("the server asks for no login, so everything is allowed", is_granted=True)
     if not url.username:
-        return Privilege("a token's privileges are not told by the server", None, _GRANT)
+        return Privilege("a token's privileges are not told by the server", None, _GRANT, _APPLY)
     try:
         told: Any = server.client.describe_user(url.username, **server.look_options)
     except (MilvusException, grpc.RpcError):
-        return Privilege(f"the roles of {url.username} are not told to it", None, _GRANT)
+        return Privilege(f"the roles of {url.username} are not told to it", None, _GRANT, _APPLY)
     roles = sorted(told.get("roles", ())) if isinstance(told, dict) else []
     if _ADMIN in roles:
         return Privilege(f"{url.username} has the role {_ADMIN}", is_granted=True)
     listed = ", ".join(roles) or "none"
     return Privilege(
-        f"create collections, aliases and indexes, with the roles {listed}", None, _GRANT
+        f"create collections, aliases and indexes, with the roles {listed}", None, _GRANT, _APPLY
     )

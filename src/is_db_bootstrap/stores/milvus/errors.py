@@ -81,7 +81,7 @@ _CREDENTIALS = (
 _PRIVILEGES = (
     "The user's role needs ShowCollections, DescribeCollection, CreateCollection, "
     "DescribeAlias, CreateAlias, IndexDetail, "
-    "CreateIndex, GetLoadState, GetLoadingProgress and Load."
+    "CreateIndex, GetLoadState and Load."
 )
 #: What gRPC tells of a connection that somebody opens and closes without speaking HTTP/2.
 _CLOSED = ("socket closed", "connection reset", "end of file", "eof", "settings frame")

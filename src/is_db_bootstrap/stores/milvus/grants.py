@@ -3,6 +3,12 @@
 Milvus has no language of statements, so an administrator runs the calls with a `client` of their
 own. The server checks a call before it looks whether the collection exists (privilege interceptor
 of its proxy), which is how `rights` finds out what a user may do.
+
+The names of privileges are those of `ObjectPrivilege` in milvus-proto (`common.proto`). Which one
+a call needs stands beside its message there (`privilege_ext_obj` in `milvus.proto`). Both were read
+on the branches 2.3 to 2.6 and 3.0. To set properties of a collection (`AlterCollectionRequest`)
+needs `CreateCollection` in each of them: there is no privilege called after it. Milvus before 2.3.5
+has no privileges on aliases and partitions, and asks for none there.
 """
 
 from __future__ import annotations
@@ -19,8 +25,9 @@ from is_db_bootstrap.stores.milvus.kind import KIND
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint, Collection
 
-#: Milvus 2.3 asks for the right to load where newer ones ask for two rights to look.
-_LOOKS_BY_LOADING = "Milvus 2.3"
+#: These ask for the right to load, and newer ones for `GetLoadState`, to see how far a load is
+#: (milvus-proto from v2.3.2 until v2.4.9).
+_LOOKS_BY_LOADING = "Milvus 2.3 to 2.4.9"
 _WHOLE = "*"
 _DEFAULT_DATABASE = "default"
 
@@ -48,21 +55,43 @@ class Privilege:
         return f"{self.privilege}{place}"
 
 
-#: The privileges that are granted on a collection. Others are granted on the whole database.
+#: The privileges that are granted on a collection, and on a user (`privilege_ext_obj`, as above).
+#: Others are granted on the whole database.
 _OF_COLLECTIONS = frozenset(
     {
+        "AddCollectionField",
+        "AlterCollectionSchema",
+        "Compaction",
         "CreateIndex",
         "CreatePartition",
+        "CreateSnapshot",
+        "Delete",
+        "DescribeSnapshot",
+        "DropIndex",
+        "DropPartition",
+        "DropSnapshot",
+        "Flush",
+        "GetFlushState",
         "GetLoadState",
         "GetLoadingProgress",
         "GetStatistics",
         "HasPartition",
+        "Import",
         "IndexDetail",
+        "Insert",
+        "ListSnapshots",
         "Load",
+        "LoadBalance",
         "Query",
+        "RefreshExternalCollection",
+        "Release",
+        "RestoreSnapshot",
+        "Search",
         "ShowPartitions",
+        "Upsert",
     }
 )
+_OF_USERS = frozenset({"SelectUser", "UpdateUser"})
 #: How a server refuses a call: "PrivilegeCreateAlias: permission deny to somebody".
 _REFUSED = re.compile(r"Privilege(?P<privilege>\w+): permission den\w+ to (?P<user>[^\s.,'>)]+)")
 
@@ -77,6 +106,8 @@ def refused_privilege(message: str, collection: str = "") -> Privilege | None:
         return None
     if found["privilege"] in _OF_COLLECTIONS:
         return on_collection(found["privilege"], collection or _WHOLE)
+    if found["privilege"] in _OF_USERS:
+        return Privilege("User", found["privilege"])
     return everywhere(found["privilege"])
 
 
@@ -154,7 +185,6 @@ def _looking(collections: Sequence[Collection]) -> Iterator[_Needed]:
         if each.load:
             reason = f"to see whether {each.name} is loaded"
             yield on_collection("GetLoadState", each.name), reason, ""
-            yield on_collection("GetLoadingProgress", each.name), reason, ""
             yield on_collection("Load", each.name), reason, _LOOKS_BY_LOADING
         if each.partition_names:
             reason = f"to see the partitions of {each.name}"

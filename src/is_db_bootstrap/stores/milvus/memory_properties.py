@@ -37,7 +37,8 @@ PREFIX = "is_db_bootstrap.memory."
 MOST_RECORDS = 100
 _NO_PRIVILEGE = (
     "Milvus does not remember what was converged, because the user may not change properties of "
-    "{name}: {told} Let the user's role change collections (AlterCollection)."
+    "{name}: {told} Let an administrator grant CreateCollection (Global) to the "
+    "user's role."
 )
 
 _REMOVAL = f"MilvusClient.alter_collection_properties('…', {{'{PREFIX}…': ''}})."

@@ -10,13 +10,18 @@ from typing import TYPE_CHECKING, Any
 import neo4j
 from neo4j import exceptions as raised
 
+from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Diagnosis, Fact, Privilege, ServerInfo
+from is_db_bootstrap.stores.neo4j import grants
 from is_db_bootstrap.stores.neo4j.connection import addresses_of
 from is_db_bootstrap.stores.neo4j.kind import KIND
 from is_db_bootstrap.stores.neo4j.privileges import Privileges
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
+
+#: A role that changes the schema. The name is a placeholder.
+_APPLIES = GrantWish("ROLE", frozenset({Purpose.APPLY}))
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -55,14 +60,19 @@ def diagnosis(
         clock_difference_s=row["clock"] - (asked_at + answered_at) / 2,
         between=tuple(_between(url, databases)),
         mismatches=tuple(mismatches(neo4j.__version__, server.version)),
-        privileges=(
-            Privilege(
-                "create indexes and constraints",
-                privileges.may_change_schema,
-                "GRANT INDEX MANAGEMENT, CONSTRAINT MANAGEMENT ON DATABASE … TO …",
-            ),
-        ),
+        privileges=(_for_apply(url.database, privileges),),
         unseen=tuple(unseen),
+    )
+
+
+def _for_apply(database: str, privileges: Privileges) -> Privilege:
+    """What apply needs to change the schema, with the statements of the command `grants`."""
+    wanted = [each for each in grants.needed(_APPLIES) if each.is_of_schema]
+    return Privilege(
+        "create indexes and constraints",
+        privileges.may_change_schema,
+        " ".join(each.statement(_APPLIES.role, database) for each in wanted),
+        Purpose.APPLY.value,
     )
 
 

@@ -13,6 +13,9 @@ from is_db_bootstrap.stores.neo4j import begun, history, lock, memory_node
 from is_db_bootstrap.stores.neo4j.cypher_text import quoted
 from is_db_bootstrap.stores.neo4j.kind import STORE
 
+#: The privileges to change indexes and constraints. Each needs a command of its own.
+_OF_SCHEMA = ("INDEX MANAGEMENT", "CONSTRAINT MANAGEMENT")
+
 
 @dataclass(frozen=True, slots=True)
 class Privilege:
@@ -26,6 +29,11 @@ class Privilege:
     reason: str
     is_of_graph: bool = False
     segment: str = ""
+
+    @property
+    def is_of_schema(self) -> bool:
+        """Whether it lets a role change indexes or constraints."""
+        return self.grant in _OF_SCHEMA
 
     def statement(self, role: str, database: str) -> str:
         """The command that grants it to a role. Without a database, on the home database."""
@@ -59,8 +67,8 @@ _LOOKING = (
     ),
 )
 _CHANGING = (
-    Privilege("INDEX MANAGEMENT", "for the indexes of files, and one of this tool"),
-    Privilege("CONSTRAINT MANAGEMENT", "for the constraints of files, and those of this tool"),
+    Privilege(_OF_SCHEMA[0], "for the indexes of files, and one of this tool"),
+    Privilege(_OF_SCHEMA[1], "for the constraints of files, and those of this tool"),
     Privilege("NAME MANAGEMENT", "for labels, types and properties that are new"),
     _of_graph("MATCH {*}", "for what files read, and to find rows that a constraint would refuse"),
     _of_graph("WRITE", "for what files write, for the lock and for the record of files"),

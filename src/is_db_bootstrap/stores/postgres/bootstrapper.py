@@ -106,8 +106,8 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.stores.postgres.adoption import SchemaAdoption
     from is_db_bootstrap.stores.postgres.catalogue import Catalogue
-    from is_db_bootstrap.stores.postgres.diagnosis import Work
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, SqlWriter, StatementTrial
+    from is_db_bootstrap.stores.postgres.role_privileges import Work
     from is_db_bootstrap.stores.postgres.selftest import Trial
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
     from is_db_bootstrap.stores.postgres.team_run import TeamRun
@@ -418,31 +418,26 @@ class PostgreSQLBootstrapper:
         )
 
     def _schema_rung(self, session: psycopg.Connection[Any], *, is_missing: bool) -> RungResult:
+        """What the role may create. A role for verify creates nothing, and needs no such right."""
         if self._is_standby:
             text = "not asked, because nothing can be created on a standby"
             return RungResult(Rung.SCHEMA, ok=None, text=text)
         if is_missing:
             self._database.refuse_no_right_to_create()
             text = f"may create the database {self._url.database}"
-        else:
-            text = self._seen_schema(session)
-        return RungResult(Rung.SCHEMA, ok=True, text=text)
-
-    def _seen_schema(self, session: psycopg.Connection[Any]) -> str:
-        """What the role may create in its schema.
-
-        The hint of a refusal says what a role for verify lacks besides, which may be nothing.
-        """
+            return RungResult(Rung.SCHEMA, ok=True, text=text)
         try:
             is_new = self._database.checked_schema(session, self._schema)
         except AccessDenied as exc:
-            from is_db_bootstrap.stores.postgres.diagnosis import hint_by_purpose
+            from is_db_bootstrap.stores.postgres.role_privileges import rung_of_reader
 
             with errors(self.target):
-                work = self._work_of_role(is_missing=False)
-                exc.hint = hint_by_purpose(session, work, exc.hint)
-            raise
-        return f"may create {'schema' if is_new else 'tables in schema'} {self._schema}"
+                found = rung_of_reader(session, self._work_of_role(is_missing=False), exc)
+            if found is None:
+                raise
+            return found
+        text = f"may create {'schema' if is_new else 'tables in schema'} {self._schema}"
+        return RungResult(Rung.SCHEMA, ok=True, text=text)
 
     def server_age_s(self) -> float | None:
         """Seconds between the start of the server and the last ping."""
@@ -457,7 +452,7 @@ class PostgreSQLBootstrapper:
 
     def _work_of_role(self, *, is_missing: bool) -> Work:
         """What our role works with."""
-        from is_db_bootstrap.stores.postgres.diagnosis import Work
+        from is_db_bootstrap.stores.postgres.role_privileges import Work
 
         return Work(self._url.database, self._schema, self._history.table, is_missing)
 

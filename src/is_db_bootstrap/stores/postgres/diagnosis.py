@@ -6,18 +6,16 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import psycopg
 from psycopg import pq
 
-from is_db_bootstrap.grant_list import Purpose
-from is_db_bootstrap.results import Diagnosis, Fact, Privilege
-from is_db_bootstrap.stores.postgres import grants, own_schema, pooler
-from is_db_bootstrap.stores.postgres.connection import identifier
+from is_db_bootstrap.results import Diagnosis, Fact
+from is_db_bootstrap.stores.postgres import pooler
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.stores.postgres.ladder import tls_text
+from is_db_bootstrap.stores.postgres.role_privileges import Work, privileges_of
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
@@ -35,38 +33,6 @@ _LOOK = """
            extract(epoch FROM clock_timestamp() - pg_postmaster_start_time())::float8 AS age_s
     FROM pg_database WHERE datname = current_database()
 """
-_PRIVILEGES = """
-    SELECT current_user::text AS role,
-           has_database_privilege(current_database(), 'CREATE') AS database_create,
-           to_regnamespace(%(schema)s) IS NOT NULL AS is_there,
-           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false)
-               AND coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false)
-               AS creates,
-           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false) AS uses,
-           has_table_privilege(to_regclass(%(record)s), 'SELECT') AS reads_record,
-           has_table_privilege(to_regclass(%(record)s), 'SELECT')
-               AND has_table_privilege(to_regclass(%(record)s), 'INSERT')
-               AND has_table_privilege(to_regclass(%(record)s), 'UPDATE')
-               AND has_table_privilege(to_regclass(%(record)s), 'DELETE') AS writes_record,
-           to_regnamespace(%(own)s) IS NOT NULL AS has_own,
-           has_schema_privilege(to_regnamespace(%(own)s), 'CREATE') AS creates_in_own,
-           (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user) AS createdb
-"""
-#: What a role is for that needs a privilege, as the command `grants` names it.
-_APPLY, _VERIFY = Purpose.APPLY.value, Purpose.VERIFY.value
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """What a role works with. `record` is the quoted name of the version table.
-
-    `is_missing` says that the database is missing, so that the session is in `postgres`.
-    """
-
-    database: str
-    schema: str
-    record: str
-    is_missing: bool = False
 
 
 def diagnosis(session: psycopg.Connection[Any], url: StoreUrl, work: Work) -> Diagnosis:
@@ -151,94 +117,3 @@ def _own_address(session: psycopg.Connection[Any]) -> tuple[str, int] | None:
     with socket.socket(fileno=os.dup(session.fileno())) as own:
         name = own.getsockname()
     return (str(name[0]), int(name[1])) if isinstance(name, tuple) else None
-
-
-def privileges_of(session: psycopg.Connection[Any], work: Work) -> Iterator[Privilege]:
-    """What the role may do of what a role for verify, and one for apply, needs.
-
-    The statements are those of the command `grants`. Raises what psycopg raises.
-    """
-    values = {
-        "schema": identifier(work.schema),
-        "record": work.record,
-        "own": identifier(own_schema.SCHEMA),
-    }
-    rights = _one_row(session, _PRIVILEGES, values)
-    if work.is_missing:
-        yield Privilege(
-            f"create the database {work.database}",
-            rights["createdb"],
-            grants.let_create_database(rights["role"]),
-            _APPLY,
-        )
-        return
-    yield from _for_verify(rights, work)
-    yield from _for_apply(rights, work)
-
-
-def hint_by_purpose(session: psycopg.Connection[Any], work: Work, for_apply: str) -> str:
-    """The next step of a role that may not create, for each of what the role can be for.
-
-    `for_apply` is what an administrator does for apply. Raises what psycopg raises.
-    """
-    seen = [each for each in privileges_of(session, work) if each.purpose == _VERIFY]
-    lacking = [each.statement for each in seen if not each.is_granted]
-    for_verify = "For verify alone, nothing is lacking."
-    if lacking:
-        for_verify = f"For verify alone: {' '.join(lacking)}"
-    return f"For apply: {for_apply} {for_verify}"
-
-
-def _for_verify(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
-    """What is needed to look at what is there. Nothing is, where nothing is there yet."""
-    role, schema = rights["role"], work.schema
-    if not rights["is_there"]:
-        return
-    yield Privilege(
-        f"use schema {schema}", rights["uses"], grants.use_schema(schema, role), _VERIFY
-    )
-    if rights["reads_record"] is not None:
-        yield Privilege(
-            f"read {work.record}",
-            rights["reads_record"],
-            grants.read_table(work.record, role),
-            _VERIFY,
-        )
-
-
-def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
-    role, schema = rights["role"], work.schema
-    if rights["is_there"]:
-        yield Privilege(
-            f"create tables in schema {schema}",
-            rights["creates"],
-            grants.create_in_schema(schema, role),
-            _APPLY,
-        )
-    else:
-        yield Privilege(
-            f"create schema {schema}",
-            rights["database_create"],
-            grants.own_schema_of(schema, role),
-            _APPLY,
-        )
-    if rights["writes_record"] is not None:
-        yield Privilege(
-            f"write to {work.record}",
-            rights["writes_record"],
-            grants.write_records(work.record, role),
-            _APPLY,
-        )
-    has_own = rights["has_own"]
-    yield Privilege(
-        f"keep records of our own in schema {own_schema.SCHEMA}",
-        rights["creates_in_own"] if has_own else rights["database_create"],
-        own_schema.remedy(role, has_schema=has_own),
-        _APPLY,
-    )
-    yield Privilege(
-        "create scratch databases, for selftest, plan and downgrade only",
-        rights["createdb"],
-        grants.let_create_database(role),
-        _APPLY,
-    )

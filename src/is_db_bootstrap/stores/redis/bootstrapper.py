@@ -135,15 +135,18 @@ class RedisBootstrapper:
     def rungs(self) -> Sequence[RungResult]:
         """What the last ping has seen, after a look at what the user may do.
 
-        Raises `AccessDenied` when the user may not write our records.
+        A user for verify may read what was recorded, and write nothing. Raises `AccessDenied` when
+        another user may not write our records.
         """
         try:
             self._check_all_rights()
         except AccessDenied as exc:
-            from is_db_bootstrap.stores.redis.diagnosis import hint_by_purpose
+            from is_db_bootstrap.stores.redis.diagnosis import rung_of_reader
 
-            exc.hint = hint_by_purpose(exc.hint, self._check_reading)
-            raise
+            found = rung_of_reader(exc, self._check_reading, self._is_recorded)
+            if found is None:
+                raise
+            return [*ladder.rungs_of(self._url, self._opened)[:-1], found]
         return ladder.rungs_of(self._url, self._opened)
 
     def server_age_s(self) -> float | None:
@@ -384,6 +387,10 @@ class RedisBootstrapper:
         with self._errors("a probe key"):
             probe.check_rights(self._commands, probe.new_key())
         self._check_record()
+
+    def _is_recorded(self) -> bool:
+        """Whether conventions of this blueprint are recorded, so that there is what to verify."""
+        return self._recorded_text() is not None
 
     def _check_reading(self) -> None:
         """See that the user may read our records and the lock."""

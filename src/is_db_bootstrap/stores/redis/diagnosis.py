@@ -11,6 +11,7 @@ import redis
 from is_db_bootstrap.errors import AccessDenied
 from is_db_bootstrap.grant_list import Purpose
 from is_db_bootstrap.results import Diagnosis, Fact, Privilege
+from is_db_bootstrap.rungs import Rung, RungResult
 from is_db_bootstrap.stores.redis.errors import (
     READ_RIGHTS,
     RIGHTS,
@@ -96,16 +97,23 @@ def _privilege(what: str, check: Callable[[], None], statement: str, purpose: Pu
     return Privilege(what, is_granted=True, statement=statement, purpose=purpose.value)
 
 
-def hint_by_purpose(for_apply: str, check_reading: Callable[[], None]) -> str:
-    """The next step of a user who may not write, for each of what the user can be for.
+def rung_of_reader(
+    refusal: AccessDenied, check_reading: Callable[[], None], is_recorded: Callable[[], bool]
+) -> RungResult | None:
+    """The highest rung of a user who may not write, and has all that a user for verify needs.
 
-    `for_apply` is what an administrator does for apply.
+    None when something of that is lacking, or nothing was recorded yet, so that there is nothing
+    to verify. The hint of `refusal` then says what each purpose needs.
     """
     found = _for_verify(check_reading)
-    for_verify = "For verify alone, nothing is lacking."
+    told = "For verify alone, nothing is lacking."
     if not found.is_granted:
-        for_verify = f"For verify alone: {found.statement}"
-    return f"For apply: {for_apply} {for_verify}"
+        told = f"For verify alone: {found.statement}"
+    refusal.hint = f"For apply: {refusal.hint} {told}"
+    if not found.is_granted or not is_recorded():
+        return None
+    text = "may read our records, and write none, which is enough for verify"
+    return RungResult(Rung.SCHEMA, ok=False, text=text, hint=refusal.hint, is_permanent=True)
 
 
 def _between(url: StoreUrl, node: Any, unseen: list[str]) -> Iterator[str]:

@@ -1,0 +1,165 @@
+"""What our role may do, by what a role can be for: to apply, or to verify alone.
+
+The privileges and the statements that grant them are those of the command `grants`. Everything is
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from psycopg import rows
+
+from is_db_bootstrap.grant_list import Purpose
+from is_db_bootstrap.results import Privilege
+from is_db_bootstrap.rungs import Rung, RungResult
+from is_db_bootstrap.stores.postgres import grants, own_schema
+from is_db_bootstrap.stores.postgres.connection import identifier
+
+if TYPE_CHECKING:
+    import psycopg
+
+    from is_db_bootstrap.errors import AccessDenied
+
+_PRIVILEGES = """
+    SELECT current_user::text AS role,
+           has_database_privilege(current_database(), 'CREATE') AS database_create,
+           to_regnamespace(%(schema)s) IS NOT NULL AS is_there,
+           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'CREATE'), false)
+               AND coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false)
+               AS creates,
+           coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false) AS uses,
+           has_table_privilege(to_regclass(%(record)s), 'SELECT') AS reads_record,
+           has_table_privilege(to_regclass(%(record)s), 'SELECT')
+               AND has_table_privilege(to_regclass(%(record)s), 'INSERT')
+               AND has_table_privilege(to_regclass(%(record)s), 'UPDATE')
+               AND has_table_privilege(to_regclass(%(record)s), 'DELETE') AS writes_record,
+           to_regnamespace(%(own)s) IS NOT NULL AS has_own,
+           has_schema_privilege(to_regnamespace(%(own)s), 'CREATE') AS creates_in_own,
+           (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user) AS createdb
+"""
+#: What a role is for that needs a privilege, as the command `grants` names it.
+_APPLY, _VERIFY = Purpose.APPLY.value, Purpose.VERIFY.value
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What a role works with. `record` is the quoted name of the version table.
+
+    `is_missing` says that the database is missing, so that the session is in `postgres`.
+    """
+
+    database: str
+    schema: str
+    record: str
+    is_missing: bool = False
+
+
+def privileges_of(session: psycopg.Connection[Any], work: Work) -> Iterator[Privilege]:
+    """What the role may do of what a role for verify, and one for apply, needs.
+
+    The statements are those of the command `grants`. Raises what psycopg raises.
+    """
+    values = {
+        "schema": identifier(work.schema),
+        "record": work.record,
+        "own": identifier(own_schema.SCHEMA),
+    }
+    cursor = session.cursor(row_factory=rows.dict_row)
+    rights = cursor.execute(_PRIVILEGES.encode(), values).fetchone() or {}
+    if work.is_missing:
+        yield Privilege(
+            f"create the database {work.database}",
+            rights["createdb"],
+            grants.let_create_database(rights["role"]),
+            _APPLY,
+        )
+        return
+    yield from _for_verify(rights, work)
+    yield from _for_apply(rights, work)
+
+
+def rung_of_reader(
+    session: psycopg.Connection[Any], work: Work, refusal: AccessDenied
+) -> RungResult | None:
+    """The highest rung of a role that may not create, and has all that a role for verify needs.
+
+    None when something of that is lacking, or nothing has been applied yet, so that there is
+    nothing to verify. The hint of `refusal` then says what each purpose needs. Raises what psycopg
+    raises.
+    """
+    seen = [each for each in privileges_of(session, work) if each.purpose == _VERIFY]
+    lacking = [each.statement for each in seen if not each.is_granted]
+    refusal.hint = f"For apply: {refusal.hint} {_told_of_verify(seen, lacking)}"
+    if lacking or not any(each.name == _reading(work) for each in seen):
+        return None
+    text = f"{refusal.message.removesuffix('.')}, which is enough for verify"
+    return RungResult(Rung.SCHEMA, ok=False, text=text, hint=refusal.hint, is_permanent=True)
+
+
+def _told_of_verify(seen: Sequence[Privilege], lacking: Sequence[str]) -> str:
+    if lacking:
+        return f"For verify alone: {' '.join(lacking)}"
+    return "For verify alone, nothing is lacking." if seen else ""
+
+
+def _reading(work: Work) -> str:
+    """What reading the version table is called."""
+    return f"read {work.record}"
+
+
+def _for_verify(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
+    """What is needed to look at what is there. Nothing is, where nothing is there yet."""
+    role, schema = rights["role"], work.schema
+    if not rights["is_there"]:
+        return
+    yield Privilege(
+        f"use schema {schema}", rights["uses"], grants.use_schema(schema, role), _VERIFY
+    )
+    if rights["reads_record"] is not None:
+        yield Privilege(
+            _reading(work),
+            rights["reads_record"],
+            grants.read_table(work.record, role),
+            _VERIFY,
+        )
+
+
+def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
+    role, schema = rights["role"], work.schema
+    if rights["is_there"]:
+        yield Privilege(
+            f"create tables in schema {schema}",
+            rights["creates"],
+            grants.create_in_schema(schema, role),
+            _APPLY,
+        )
+    else:
+        yield Privilege(
+            f"create schema {schema}",
+            rights["database_create"],
+            grants.own_schema_of(schema, role),
+            _APPLY,
+        )
+    if rights["writes_record"] is not None:
+        yield Privilege(
+            f"write to {work.record}",
+            rights["writes_record"],
+            grants.write_records(work.record, role),
+            _APPLY,
+        )
+    has_own = rights["has_own"]
+    yield Privilege(
+        f"keep records of our own in schema {own_schema.SCHEMA}",
+        rights["creates_in_own"] if has_own else rights["database_create"],
+        own_schema.remedy(role, has_schema=has_own),
+        _APPLY,
+    )
+    yield Privilege(
+        "create scratch databases, for selftest, plan and downgrade only",
+        rights["createdb"],
+        grants.let_create_database(role),
+        _APPLY,
+    )
