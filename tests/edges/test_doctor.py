@@ -6,14 +6,19 @@ import json
 import os
 import re
 import socket
+import uuid
+from dataclasses import replace
+from urllib.parse import urlsplit
 
 import psycopg
 import pytest
 import redis
 
 from commands import at_terminal, run_here
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
 from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from mute import MuteProxy
 from servers import PASSWORD
 
@@ -64,7 +69,7 @@ def test_a_missing_database_is_told_and_not_created(farm, tmp_path):
     code, page, err = run_here(("doctor", "-b", "mplp"), tmp_path, environ)
     assert code == 0, err
     assert "[?] target exists: open, database doctor_missing does not exist yet" in page
-    assert "- privilege: create the database doctor_missing: yes" in page
+    assert "- privilege for apply: create the database doctor_missing: yes" in page
     with psycopg.connect(f"{server.url}/postgres") as session:
         query = "SELECT count(*) FROM pg_database WHERE datname = 'doctor_missing'"
         assert session.execute(query).fetchone() == (0,)
@@ -153,6 +158,98 @@ def test_a_port_forward_in_between_shows(stores, tmp_path):
         proxy.close()
     assert code == 0, err
     assert "- in between: A proxy, a port-forward or a NAT: the server sees us at " in page
+
+
+@pytest.fixture
+def reader(stores):
+    """The address of a role with what `grants --for verify` prints, and its name."""
+    url = stores["POSTGRES_URL"]
+    role = f"reader_{uuid.uuid4().hex[:8]}"
+    with psycopg.connect(url, autocommit=True) as admin:
+        admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
+        admin.execute(f"GRANT SELECT ON alembic_version TO {role}")
+        yield url.replace(urlsplit(url).netloc.rpartition("@")[0], f"{role}:{PASSWORD}"), role
+        admin.execute(f"DROP OWNED BY {role}")
+        admin.execute(f"DROP ROLE {role}")
+
+
+def test_a_role_for_verify_is_told_apart_from_one_for_apply(reader, tmp_path):
+    """Such a role may create nothing and is ready. What apply needs is told as of apply."""
+    url, role = reader
+    args = ("doctor", *BLUEPRINT, "--only", "postgres")
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": url}
+    code, page, err = run_here(args, tmp_path, environ)
+    assert code == 0, err
+    assert "## postgres: ready" in page
+    assert "- privilege for verify: use schema public: yes" in page
+    assert '- privilege for verify: read "public"."alembic_version": yes' in page
+    lacking = f'GRANT USAGE, CREATE ON SCHEMA "public" TO "{role}";'
+    assert (
+        "- privilege for apply: create tables in schema public: no. To grant it to a role for "
+        f"apply: {lacking}"
+    ) in page
+    assert "For verify alone, nothing is lacking." in page
+    for line in page.splitlines():
+        assert "CREATE" not in line or "for apply" in line or "For apply" in line, line
+    code, _, err = run_here(("wait", *BLUEPRINT, "--only", "postgres"), tmp_path, environ)
+    assert code == 0, err
+    with psycopg.connect(url) as session:
+        assert session.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
+
+
+def test_a_role_that_lacks_what_verify_needs_is_told_that_too(reader, stores, tmp_path):
+    url, role = reader
+    with psycopg.connect(stores["POSTGRES_URL"], autocommit=True) as admin:
+        admin.execute(f"REVOKE SELECT ON alembic_version FROM {role}")
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": url}
+    args = ("doctor", *BLUEPRINT, "--only", "postgres")
+    code, page, err = run_here(args, tmp_path, environ)
+    assert code == 5, err
+    statement = f'GRANT SELECT ON "public"."alembic_version" TO "{role}";'
+    assert f"For verify alone: {statement}" in page
+    assert f"To grant it to a role for verify: {statement}" in page
+
+
+def test_a_user_of_redis_is_told_just_the_right_that_is_missing(stores, tmp_path):
+    """A user who reads what was recorded is ready, and gets no advice to write for verify."""
+    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
+        client.execute_command(
+            "ACL", "SETUSER", "looker", "reset", "on", ">pw", "~*", "+@all", "-set"
+        )
+        place = urlsplit(stores["REDIS_URL"]).netloc.rpartition("@")[2]
+        environ = stores | {"REDIS_URL": f"redis://looker:pw@{place}"}
+        args = ("doctor", *BLUEPRINT, "--only", "redis")
+        try:
+            code, page, err = run_here(args, tmp_path, environ)
+            assert code == 5, err
+            assert "- privilege for verify: read our records, and who holds the lock: yes" in page
+            told = "ACL SETUSER looker +set"
+            assert "lock: no. To grant it to a role for apply: Missing is +set. Let an" in page
+            assert page.count(told) >= 2
+            applied = run_here(("apply", *BLUEPRINT, "--only", "redis"), tmp_path, stores)
+            assert applied[0] == 0, applied
+            code, page, err = run_here(args, tmp_path, environ)
+            assert code == 0, err
+            assert "schema-capable: no, may read our records, and write none" in page
+            waited = run_here(("wait", *BLUEPRINT, "--only", "redis"), tmp_path, environ)
+            assert waited[0] == 0, waited
+        finally:
+            client.execute_command("ACL", "DELUSER", "looker")
+
+
+def test_a_clock_that_redis_does_not_tell_is_not_taken_for_ours(redis_url):
+    """A proxy, or a server that only speaks the protocol, may leave it out of INFO."""
+    store = RedisBootstrapper(redis_url, load_blueprint("helpdesk"))
+    try:
+        store.ping(10)
+        assert store.diagnose().clock_difference_s is not None
+        info = {name: text for name, text in store._server.info.items() if "time_usec" not in name}
+        store._server = replace(store._server, info=info)
+        found = store.diagnose()
+    finally:
+        store.close()
+    assert found.clock_difference_s is None
+    assert "the clock, which this server leaves out of INFO" in found.unseen
 
 
 @pytest.mark.parametrize(

@@ -23,11 +23,13 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.ladder import SETTLE_S
 from is_db_bootstrap.engine.retry import RetryPolicy
+from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
+from is_db_bootstrap.stores.neo4j.members import refuse_members
 from is_db_bootstrap.stores.neo4j.privileges import told_privileges
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
@@ -445,6 +447,58 @@ def test_a_socket_is_a_place_without_a_name(tmp_path):
     assert str(path) in rung.text
     places = PostgreSQLBootstrapper("postgresql://%2Fvar%2Frun:5433/x", BLUEPRINT).places()
     assert [str(place) for place in places] == ["/var/run/.s.PGSQL.5433"]
+
+
+#: Every form of several hosts, and the places to which it leads.
+FORMS = {
+    "a:1,b:2/x": ["a:1", "b:2"],
+    "a,b/x": ["a:5432", "b:5432"],
+    "/x?host=a,b&port=1,2": ["a:1", "b:2"],
+    "/x?host=a:1&host=b:2": ["a:1", "b:2"],
+    "a/x?port=7": ["a:7"],
+    "a,b:2/x?hostaddr=10.0.0.1,10.0.0.2": ["10.0.0.1:5432", "10.0.0.2:2"],
+    "a:1/x?hostaddr=10.0.0.1": ["10.0.0.1:1"],
+    "[::1]:1,b/x": ["[::1]:1", "b:5432"],
+    "/x": [],
+}
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_the_places_of_postgres_are_those_that_its_client_is_given(form):
+    places = PostgreSQLBootstrapper(f"postgresql://u@{form}", BLUEPRINT).places()
+    assert [str(place) for place in places] == FORMS[form]
+
+
+@pytest.mark.parametrize(
+    ("store", "url", "places"),
+    [
+        ("redis", "redis+sentinel://a,b:7/main/0", ["a:26379", "b:7"]),
+        ("redis", "redis+cluster://a,[::1]:7", ["a:6379", "[::1]:7"]),
+        ("neo4j", "neo4j://a", ["a:7687"]),
+        ("milvus", "https://a", ["a:443"]),
+    ],
+)
+def test_the_places_of_other_stores_have_their_usual_port(store, url, places):
+    assert [str(place) for place in STORES[store](url, BLUEPRINT).places()] == places
+
+
+@pytest.mark.parametrize("address", ["bolt://One", "bolt://one:7687", "bolt://[::1]:7687"])
+def test_a_server_of_neo4j_is_known_by_its_address_also_without_a_port(address):
+    """So the row of this very server counts, and not that of another one."""
+    mine = "[::1]:7687" if "::1" in address else "one:7687"
+    rows = [
+        {
+            "name": "shop",
+            "address": each,
+            "writer": each == "two:7687",
+            "access": "read-write",
+            "currentStatus": "online",
+            "statusMessage": "",
+        }
+        for each in (mine, "two:7687")
+    ]
+    with pytest.raises(StoreUnavailable, match=r"Its writer is two:7687"):
+        refuse_members(StoreUrl.parse("neo4j", address), rows)
 
 
 def test_libpq_alone_knows_the_place_of_a_service():

@@ -17,6 +17,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
@@ -161,6 +162,38 @@ def test_a_standby_that_is_asked_for_is_looked_at_and_never_changed(shop):
         result = shop.run(wished, mode)
         assert result.ok, result
         assert result.stores[0].changes == (), result
+
+
+def test_the_ladder_of_a_standby_that_was_asked_for_says_that_nothing_can_be_written(shop):
+    """Also for a role that may read and nothing else, which gets no advice to create there."""
+    shop.create()
+    shop.run().raise_for_failure()
+    role = f"looker_{uuid.uuid4().hex[:8]}"
+    shop.pair.primary.ask(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'")
+    shop.pair.standby.wait_for(shop.pair.primary)
+    for login in ("", f"{role}:pw"):
+        url = f"{shop.pair.standby.url}/{shop.name}?target_session_attrs=any"
+        if login:
+            url = f"postgresql://{login}@{url.rpartition('@')[2]}"
+        for mode in (Mode.WAIT, Mode.DOCTOR):
+            store = PostgreSQLBootstrapper(url, shop.blueprint, timing=TIMING)
+            result = BootstrapOrchestrator([store], retry=RetryPolicy.of(TIMING), climbs=True).run(
+                mode
+            )
+            assert result.ok, result
+            rungs = {rung.rung: rung for rung in result.stores[0].rungs}
+            writable, schema = rungs[Rung.WRITABLE], rungs[Rung.SCHEMA]
+            assert writable.ok is False
+            assert writable.text.startswith("a standby (read-only)")
+            assert "give the address of the primary" in writable.hint
+            assert schema.ok is None
+            assert "GRANT" not in schema.hint + schema.text
+    plain = f"{shop.pair.standby.url}/{shop.name}"
+    store = PostgreSQLBootstrapper(plain, shop.blueprint, timing=TIMING)
+    hasty = RetryPolicy(deadline_s=0.2)
+    result = BootstrapOrchestrator([store], retry=hasty, climbs=True).run(Mode.WAIT)
+    assert result.exit_code == 4, result
+    assert result.stores[0].rungs[-1].rung is Rung.WRITABLE
 
 
 def test_a_missing_database_is_made_on_the_primary(shop):

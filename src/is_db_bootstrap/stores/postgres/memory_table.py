@@ -66,7 +66,6 @@ RIGHTS = f"""
 """  # noqa: S608 - constants
 #: What tells the server from others. Not every role and not every server lets us ask.
 SYSTEM = "(SELECT system_identifier::text FROM pg_control_system())"
-NO_SYSTEM = "NULL::text"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +99,7 @@ class Seen:
         return (
             f"That the stores were converged together is not remembered here, because "
             f"{self.role} may not write to the schema {SCHEMA}: when a store is lost later, this "
-            f"database does not tell. Let an administrator run: {remedy}"
+            f"database does not tell. Where the role is for apply, let an administrator run: {remedy}"
         )
 
 

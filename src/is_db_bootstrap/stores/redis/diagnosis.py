@@ -15,6 +15,7 @@ from is_db_bootstrap.rungs import Rung, RungResult
 from is_db_bootstrap.stores.redis.errors import (
     READ_RIGHTS,
     RIGHTS,
+    RUN,
     SCRIPT_RIGHTS,
     TRANSACTION_RIGHTS,
     as_text,
@@ -92,8 +93,8 @@ def _privilege(what: str, check: Callable[[], None], statement: str, purpose: Pu
     try:
         check()
     except AccessDenied as exc:
-        hint = exc.hint or statement
-        return Privilege(what, is_granted=False, statement=hint, purpose=purpose.value)
+        named = exc.hint.partition(RUN)[2] or exc.hint or statement
+        return Privilege(what, is_granted=False, statement=named, purpose=purpose.value)
     return Privilege(what, is_granted=True, statement=statement, purpose=purpose.value)
 
 

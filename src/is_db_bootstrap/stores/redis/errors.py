@@ -55,6 +55,8 @@ _BUSY = frozenset({"TRYAGAIN", "BUSY"})
 #: What a user of a run must be allowed, apart from keys: all of the first, and one of the two ways
 #: to write under a condition.
 RIGHTS = "+ping +info +role +scan +type +pttl +get +set +del +exists +pexpire"
+#: Stands before a command that grants what is missing.
+RUN = "Let an administrator run: "
 #: What a user needs who only looks.
 READ_RIGHTS = "+ping +info +role +scan +type +pttl +get"
 TRANSACTION_RIGHTS, SCRIPT_RIGHTS = "+watch +unwatch +multi +exec", "+eval"
@@ -236,7 +238,7 @@ def _remedy(target: str, rule: str) -> str:
     """What an administrator runs, as a sentence with a space behind it."""
     found = _USER.search(target)
     user = unquote(found["user"]) if found else ""
-    return f"Let an administrator run: ACL SETUSER {user or DEFAULT_USER} {rule}. "
+    return f"{RUN}ACL SETUSER {user or DEFAULT_USER} {rule}. "
 
 
 def _remedy_of_key(target: str, key: str) -> str:
