@@ -8,7 +8,7 @@ import re
 import socket
 import uuid
 from dataclasses import replace
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import psycopg
 import pytest
@@ -168,7 +168,8 @@ def reader(stores):
     with psycopg.connect(url, autocommit=True) as admin:
         admin.execute(f"CREATE ROLE {role} LOGIN PASSWORD '{PASSWORD}'")
         admin.execute(f"GRANT SELECT ON alembic_version TO {role}")
-        yield url.replace(urlsplit(url).netloc.rpartition("@")[0], f"{role}:{PASSWORD}"), role
+        login = f"{role}:{quote(PASSWORD, safe='')}"
+        yield url.replace(urlsplit(url).netloc.rpartition("@")[0], login), role
         admin.execute(f"DROP OWNED BY {role}")
         admin.execute(f"DROP ROLE {role}")
 
@@ -193,8 +194,6 @@ def test_a_role_for_verify_is_told_apart_from_one_for_apply(reader, tmp_path):
         assert "CREATE" not in line or "for apply" in line or "For apply" in line, line
     code, _, err = run_here(("wait", *BLUEPRINT, "--only", "postgres"), tmp_path, environ)
     assert code == 0, err
-    with psycopg.connect(url) as session:
-        assert session.execute("SELECT count(*) FROM alembic_version").fetchone() == (1,)
 
 
 def test_a_role_that_lacks_what_verify_needs_is_told_that_too(reader, stores, tmp_path):
@@ -224,7 +223,7 @@ def test_a_user_of_redis_is_told_just_the_right_that_is_missing(stores, tmp_path
             assert code == 5, err
             assert "- privilege for verify: read our records, and who holds the lock: yes" in page
             told = "ACL SETUSER looker +set"
-            assert "lock: no. To grant it to a role for apply: Missing is +set. Let an" in page
+            assert f"lock: no. To grant it to a role for apply: {told}." in page
             assert page.count(told) >= 2
             applied = run_here(("apply", *BLUEPRINT, "--only", "redis"), tmp_path, stores)
             assert applied[0] == 0, applied

@@ -99,7 +99,8 @@ class Seen:
         return (
             f"That the stores were converged together is not remembered here, because "
             f"{self.role} may not write to the schema {SCHEMA}: when a store is lost later, this "
-            f"database does not tell. Where the role is for apply, let an administrator run: {remedy}"
+            "database does not tell. Where the role is for apply, let an administrator run: "
+            f"{remedy}"
         )
 
 
