@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from is_db_bootstrap.cli._options import Options, apply_options
+from is_db_bootstrap.cli._question import refuse_unanswerable
 
 
 @click.command("adopt")
@@ -24,6 +25,7 @@ def command(options: Options, accepted: tuple[str, ...], yes: bool) -> int:
     each difference, the stores are recorded as converged. Nothing is changed but the records. Exit
     3 when something differs, and 6 for a blank store.
     """
+    refuse_unanswerable(yes=yes)
     from is_db_bootstrap.cli._adopt import adopt
 
     return adopt(options, accepted, yes=yes)
