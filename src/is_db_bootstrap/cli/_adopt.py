@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.results import BootstrapResult
-    from is_db_bootstrap.settings import Settings
+    from is_db_bootstrap.settings import RunOptions, Settings
 
 
-def adopt(options: Options, accepted: tuple[str, ...], *, yes: bool) -> int:
+def adopt(options: Options, run_options: RunOptions, *, yes: bool) -> int:
     """Look, show what would be recorded, ask unless `yes`, and record. Returns the exit code."""
     prepare_clients()
     with log_refusals(options.termination_log):
@@ -38,7 +38,7 @@ def adopt(options: Options, accepted: tuple[str, ...], *, yes: bool) -> int:
         if observer.verbose:
             observer.addresses(settings)
         with log_refusals(options.termination_log):
-            run_options = options.with_choice(options.run_options(accepted=accepted))
+            run_options = options.with_choice(run_options)
             engine = app.orchestrator(
                 blueprint, settings, run_options, observers=[observer, guests]
             )
