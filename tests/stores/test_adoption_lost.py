@@ -275,3 +275,20 @@ def test_a_store_that_is_lost_while_a_repair_asks_is_not_repaired(four):
     result = four.run(Mode.REPAIR, approved=look)
     assert (result.exit_code, result.store("neo4j").error.kind) == (8, "reset")
     assert made(result) == []
+
+
+def test_an_edited_revision_keeps_no_store_from_being_recorded(four):
+    assert four.run(Mode.APPLY).exit_code == 0
+    path = four.blueprint.migrations / "a1.py"
+    path.write_text(path.read_text() + "# an edit\n")
+    with four.redis() as client:
+        client.delete("is-db-bootstrap:conventions:shop", "is-db-bootstrap:memory:shop")
+        client.set("cart:1", "x", ex=60)
+    done = four.run(Mode.ADOPT)
+    assert done.exit_code == 0, done
+    assert "a1 was edited after" in " ".join(done.store("postgres").notes)
+    assert done.store("redis").outcome is Outcome.CHANGED
+    assert b"is-db-bootstrap:memory:shop" in four.records()["redis"]
+    assert outcomes(four.run(Mode.APPLY)) == dict.fromkeys(STORES, Outcome.UNCHANGED)
+    [drift] = four.run(Mode.VERIFY).store("postgres").drifts
+    assert drift.message == "was edited after it was applied"
