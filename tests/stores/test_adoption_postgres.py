@@ -82,6 +82,11 @@ def refresh(project):
     revision.refresh(blueprint, settings)
 
 
+def edit(project, name):
+    with (project.folder / f"db/versions/{name}.py").open("a") as file:
+        file.write("# an edit\n")
+
+
 @pytest.mark.parametrize("table", VERSION_TABLES)
 @pytest.mark.parametrize("has_catalogue", [True, False])
 def test_a_database_of_stock_alembic_is_adopted_without_touching_it(team, table, has_catalogue):
@@ -111,6 +116,42 @@ def test_a_database_of_stock_alembic_is_adopted_without_touching_it(team, table,
     assert (applied.exit_code, changes(applied)) == (0, [])
     again = run(team)
     assert (again.exit_code, again.outcome) == (0, Outcome.UNCHANGED)
+
+
+@pytest.mark.parametrize("made", ["by stock Alembic", "by hand"])
+def test_a_revision_that_is_edited_after_the_adoption_is_noticed(team, made):
+    refresh(team)
+    if made == "by hand":
+        sql(team.url, BY_HAND)
+    else:
+        team.stock("upgrade", "head")
+    foreseen = run(team, foresees=True)
+    [change] = foreseen.stores[0].changes
+    assert ("SHA-256 of 2 revision files" in change.detail) == (made != "by hand")
+    assert run(team).exit_code == 0
+    [(digests,)] = sql(team.url, "SELECT digests FROM is_db_bootstrap.lineage")
+    assert sorted(digests) == ["a1", "b2"]
+    edit(team, "a1")
+    [drift] = run(team, Mode.VERIFY).stores[0].drifts
+    assert (drift.object, drift.message) == ("a1", "was edited after it was applied")
+    assert "Revision a1 was edited" in " ".join(run(team, Mode.PLAN).stores[0].notes)
+
+
+def test_an_adoption_takes_the_digests_that_an_earlier_one_did_not_record(team):
+    refresh(team)
+    team.stock("upgrade", "head")
+    assert run(team).exit_code == 0
+    sql(team.url, "UPDATE is_db_bootstrap.lineage SET digests = digests - 'b2'")
+    [(before,)] = sql(team.url, "SELECT digests->>'a1' FROM is_db_bootstrap.lineage")
+    edit(team, "a1")
+    foreseen = run(team, foresees=True)
+    [change] = foreseen.stores[0].changes
+    assert change.detail.startswith("the SHA-256 of 1 revision file is recorded")
+    assert run(team).exit_code == 0
+    [(digests,)] = sql(team.url, "SELECT digests FROM is_db_bootstrap.lineage")
+    assert digests.keys() == {"a1", "b2"}
+    assert digests["a1"] == before  # an edit is accepted by a person only
+    assert run(team).outcome is Outcome.UNCHANGED
 
 
 def test_tables_made_by_hand_are_recorded_when_they_equal_the_catalogue(team):

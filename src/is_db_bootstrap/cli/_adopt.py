@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
-from is_db_bootstrap.cli._answer import fail
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
-from is_db_bootstrap.cli._output import print_to_stderr, tell
+from is_db_bootstrap.cli._log import run_observer
+from is_db_bootstrap.cli._output import tell
+from is_db_bootstrap.cli._question import code_of_refusal
 from is_db_bootstrap.cli._run import (
     abandon_unfinished_calls,
     deliver_result,
@@ -16,7 +16,7 @@ from is_db_bootstrap.cli._run import (
 )
 from is_db_bootstrap.cli._termination_log import log_refusals
 from is_db_bootstrap.leftovers import Guests
-from is_db_bootstrap.render import progress, report
+from is_db_bootstrap.render import report
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.wording import counted
 
@@ -24,23 +24,21 @@ if TYPE_CHECKING:
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.results import BootstrapResult
-    from is_db_bootstrap.settings import Settings
+    from is_db_bootstrap.settings import RunOptions, Settings
 
 
-def adopt(options: Options, accepted: tuple[str, ...], *, yes: bool) -> int:
+def adopt(options: Options, run_options: RunOptions, *, yes: bool) -> int:
     """Look, show what would be recorded, ask unless `yes`, and record. Returns the exit code."""
     prepare_clients()
     with log_refusals(options.termination_log):
         blueprint = options.load_blueprint()
         settings = options.load_settings(blueprint)
     guests = Guests()
-    with progress(
-        print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
-    ) as observer:
+    with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         if observer.verbose:
             observer.addresses(settings)
         with log_refusals(options.termination_log):
-            run_options = options.with_choice(options.run_options(accepted=accepted))
+            run_options = options.with_choice(run_options)
             engine = app.orchestrator(
                 blueprint, settings, run_options, observers=[observer, guests]
             )
@@ -48,12 +46,10 @@ def adopt(options: Options, accepted: tuple[str, ...], *, yes: bool) -> int:
     records = _planned(foreseen)
     if yes or not foreseen.ok or not records:
         return deliver_result(foreseen, options, settings)
-    refusal = _refusal(foreseen, records)
-    if refusal is not None:
-        return refusal
-    with progress(
-        print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
-    ) as observer:
+    code = _code_of_refusal(foreseen, records)
+    if code is not None:
+        return code
+    with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         engine = app.orchestrator(blueprint, settings, run_options, observers=[observer, guests])
         result = _run(engine, guests, settings)
     return deliver_result(result, options, settings)
@@ -69,19 +65,12 @@ def _run(
     return result
 
 
-def _refusal(foreseen: BootstrapResult, records: int) -> int | None:
-    """Show what would be recorded, and ask. The exit code when nobody agrees."""
-    from is_db_bootstrap.cli.migrate._options import ask_user
-
+def _code_of_refusal(foreseen: BootstrapResult, records: int) -> int | None:
+    """Show what would be recorded, and ask. None when somebody agrees, else the exit code."""
     for line in report(foreseen).splitlines():
         tell(line)
     question = f"Write {counted(records, 'record')}, and change nothing else?"
-    agreed = ask_user(question, yes=False)
-    if agreed is None:
-        return fail(
-            WRONG_USAGE, "Nothing was recorded: there is no terminal to ask at.", hint="Say --yes."
-        )
-    return None if agreed else fail(FAILED, "Nothing was recorded.")
+    return code_of_refusal(question, yes=False, undone="Nothing was recorded")
 
 
 def _planned(result: BootstrapResult) -> int:

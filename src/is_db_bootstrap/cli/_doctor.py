@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
-from is_db_bootstrap.cli._output import print_to_stderr
+from is_db_bootstrap.cli._log import run_observer
 from is_db_bootstrap.cli._run import (
     abandon_unfinished_calls,
     deliver_result,
@@ -15,7 +15,6 @@ from is_db_bootstrap.cli._run import (
 )
 from is_db_bootstrap.cli._termination_log import log_refusals
 from is_db_bootstrap.machine import this_machine
-from is_db_bootstrap.render import progress
 from is_db_bootstrap.results import Mode
 
 if TYPE_CHECKING:
@@ -29,9 +28,7 @@ def run_doctor(options: Options) -> int:
         blueprint = options.load_blueprint()
         settings = options.load_settings(blueprint)
         run_options = options.with_choice(options.run_options(climbs=True))
-        with progress(
-            print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
-        ) as observer:
+        with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
             engine = app.orchestrator(blueprint, settings, run_options, observers=[observer])
             with signals_end_run(engine):
                 result = engine.run(Mode.DOCTOR)

@@ -136,12 +136,19 @@ NO_AHEAD = click.option(
     "--no-ahead", is_flag=True, help="A store that a newer version has migrated is a conflict."
 )
 
-ACCEPT_RESET = click.option(
-    "--accept-reset",
-    type=_STORE,
-    multiple=True,
-    help="Make this store anew, which was converged and is lost. May be repeated.",
-)
+
+def _accept_reset(meaning: str) -> Decorator:
+    return click.option(
+        "--accept-reset",
+        type=_STORE,
+        multiple=True,
+        help=f"{meaning}, which was converged and is lost. May be repeated.",
+    )
+
+
+ACCEPT_RESET = _accept_reset("Make this store anew")
+#: The same for a command that makes nothing.
+ACCEPT_RESET_AS_IT_IS = _accept_reset("Take this store as it is")
 
 #: One address for each store.
 ADDRESSES = tuple(

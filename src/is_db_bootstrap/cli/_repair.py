@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
-from is_db_bootstrap.cli._answer import fail
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
-from is_db_bootstrap.cli._output import print_text, print_to_stderr, stdout_screen
+from is_db_bootstrap.cli._log import run_observer
+from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
+from is_db_bootstrap.cli._question import code_of_refusal
 from is_db_bootstrap.cli._run import (
     abandon_unfinished_calls,
     deliver_result,
@@ -15,8 +15,7 @@ from is_db_bootstrap.cli._run import (
     signals_end_run,
 )
 from is_db_bootstrap.cli._termination_log import log_refusals
-from is_db_bootstrap.cli.migrate._options import ask_user
-from is_db_bootstrap.render import progress, report
+from is_db_bootstrap.render import report
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.wording import counted
 
@@ -41,20 +40,21 @@ def run_repair(options: Options, *, yes: bool) -> int:
     number = _number_of_changes(look)
     if not number or _has_failed(look):
         return deliver_result(look, options, settings)
-    if options.output == "text" and not options.quiet:
-        print_text(report(look, stdout_screen(), verbose=options.verbose))
-    answer = ask_user(f"Make {counted(number, 'repair')} now?", yes=yes)
-    if answer is None:
-        return fail(
-            WRONG_USAGE,
-            f"{counted(number, 'repair')} can be made. Nothing was changed, because there is no"
-            " terminal to ask at.",
-            hint="Say --yes.",
-        )
-    if not answer:
-        return fail(FAILED, "Nothing was changed.")
+    _show(look, options, yes=yes)
+    code = code_of_refusal(f"Make {counted(number, 'repair')} now?", yes=yes)
+    if code is not None:
+        return code
     result = _run(options, blueprint, settings, approved=look)
     return deliver_result(result, options, settings)
+
+
+def _show(look: BootstrapResult, options: Options, *, yes: bool) -> None:
+    """Show the statements before anybody is asked, on stderr where stdout is not for them."""
+    if options.output == "text" and not options.quiet:
+        print_text(report(look, stdout_screen(), verbose=options.verbose))
+    elif not yes:
+        for line in report(look).splitlines():
+            tell(line)
 
 
 def _run(
@@ -64,9 +64,7 @@ def _run(
     approved: BootstrapResult | None = None,
 ) -> BootstrapResult:
     """Look at the stores, or make the repairs that the look `approved` has shown."""
-    with progress(
-        print_to_stderr, options.output, verbose=options.verbose, quiet=options.quiet
-    ) as observer:
+    with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
         with log_refusals(options.termination_log):
             engine = app.orchestrator(
                 blueprint,

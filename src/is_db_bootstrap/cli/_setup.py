@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -12,6 +11,7 @@ from is_db_bootstrap.blueprint.describe import describe, verified_lines
 from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
 from is_db_bootstrap.cli._output import print_line, print_text, tell
+from is_db_bootstrap.cli._question import ask_user
 from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
@@ -139,16 +139,13 @@ class Setup:
 
         Without a terminal the command ends with exit 2. `variable` is what to set then.
         """
-        if self._yes:
-            return
-        if not sys.stdin.isatty():
+        agreed = ask_user(question, yes=self._yes)
+        if agreed is None:
             raise _EndedError(
                 WRONG_USAGE,
                 f"{question} There is no terminal to ask at: say --yes, or set {variable}.",
             )
-        tell(f"  {question} [y/N] ", nl=False)
-        answer = sys.stdin.readline().strip().lower()
-        if answer not in {"y", "yes"}:
+        if not agreed:
             raise _EndedError(FAILED, "Nothing was changed.")
 
     # --- the steps

@@ -203,7 +203,7 @@ def reset_stack(only: tuple[str, ...], data_dir: Path | None, yes: bool) -> int:
 
     Nothing is removed but what a server of the stack has made.
     """
-    from is_db_bootstrap.cli.migrate._options import ask_user
+    from is_db_bootstrap.cli._question import ask_user
     from is_db_bootstrap.local import require_stack, reset
 
     folder = require_stack(data_dir)

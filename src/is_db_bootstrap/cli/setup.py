@@ -2,8 +2,8 @@
 
 import click
 
-from is_db_bootstrap.cli._answer import answer
 from is_db_bootstrap.cli._options import SEED, Options, apply_options
+from is_db_bootstrap.cli._question import refuse_unanswerable
 
 
 @click.command("setup")
@@ -17,8 +17,7 @@ def command(options: Options, seed: bool, yes: bool) -> int:
     exit 2. The first failure ends it with exit 1 and names the step. A second call finds everything
     in place and changes nothing.
     """
-    if answer().json_log is not None and not yes:
-        raise click.UsageError("A log of records cannot ask: --log-format json needs --yes here.")
+    refuse_unanswerable(yes=yes)
     from is_db_bootstrap.cli._setup import Setup
 
     return Setup(options, seed=seed, yes=yes).run()

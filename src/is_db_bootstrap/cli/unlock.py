@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._answer import answer, print_document, print_note
 from is_db_bootstrap.cli._options import (
     ADDRESSES,
     ANSWER_OPTIONS,
@@ -21,7 +20,7 @@ from is_db_bootstrap.cli._options import (
     add_options,
 )
 from is_db_bootstrap.cli._output import print_line, tell
-from is_db_bootstrap.cli.migrate._options import ask_user
+from is_db_bootstrap.cli._question import code_of_refusal
 from is_db_bootstrap.names import STORE_ORDER
 
 if TYPE_CHECKING:
@@ -75,13 +74,9 @@ def _remove(left: LeftLock, seen: PresentLock, *, yes: bool) -> int:
 
     if not yes:
         tell(f"{left.name}: locked by {holder_text(seen.holder)}. {seen.why}")
-    agreed = ask_user(f"Remove this lock of {left.target}?", yes=yes)
-    if agreed is None:
-        return fail(
-            WRONG_USAGE, "Nothing was changed: there is no terminal to ask at.", hint="Say --yes."
-        )
-    if not agreed:
-        return fail(FAILED, "Nothing was changed.")
+    code = code_of_refusal(f"Remove this lock of {left.target}?", yes=yes)
+    if code is not None:
+        return code
     return _tell(left, left.remove(seen), seen)
 
 

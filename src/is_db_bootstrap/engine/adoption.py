@@ -13,6 +13,7 @@ from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
     StoreConflict,
+    StoreReset,
     VerificationFailed,
 )
 from is_db_bootstrap.results import Drift, Plan
@@ -64,8 +65,10 @@ class Adopting:
         """What else keeps the stores of a run from being recorded, once all have been looked at.
 
         A blank store has a `StoreConflict`. A name that was accepted and does not differ is a
-        `ConfigurationError` of the first store.
+        `ConfigurationError` of the first store. There is nothing to add to a store that was lost.
         """
+        if any(isinstance(track.error, StoreReset) for track in tracks):
+            return []
         blank = [track for track in tracks if self._is_blank(track)]
         is_all_blank = len(blank) == len(tracks)
         refused: list[tuple[Track, BootstrapError]] = [

@@ -35,11 +35,12 @@ def store_reset(store: StoreName, address: str, loss: Loss) -> StoreReset:
     )
 
 
-def accepted(loss: Loss) -> str:
-    """The note on a reset that somebody has accepted."""
+def accepted(loss: Loss, *, is_remade: bool = True) -> str:
+    """The note on a reset that somebody has accepted, in a run that makes the store anew or not."""
     what = _listed(loss.objects) if loss.objects else "The whole store"
     since = moment(loss.memory.recorded_at)
-    return f"{what}, converged on {since} and lost since, is made anew, as --accept-reset says."
+    then = "made anew" if is_remade else "taken as it is"
+    return f"{what}, converged on {since} and lost since, is {then}, as --accept-reset says."
 
 
 def blank_cache(loss: Loss) -> str:

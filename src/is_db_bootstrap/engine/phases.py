@@ -105,6 +105,9 @@ class Phases:
         if mode is Mode.APPLY and not self._release_lost():
             return
         self._verify_all()
+        if self._run.adopting is not None and self._is_something_pending():
+            # The record tells what the plan of the next run will find.
+            self._remembering.mark_due()
         self._remember_all()
 
     def _report_each(self) -> None:
@@ -190,7 +193,8 @@ class Phases:
 
     def _plan_all(self) -> bool:
         """Plan every store. In plan mode, say also what would be sent. Whether this succeeded."""
-        if not self._workers.run_phase(Phase.PLAN, self._plan_first):
+        is_planned = self._workers.run_phase(Phase.PLAN, self._plan_first)
+        if not is_planned and not self._has_compared_all():
             return False
         if not self._remembering.refuse_losses():
             return False
@@ -198,6 +202,16 @@ class Phases:
         if self._run.mode is not Mode.PLAN or not self._run.tells_statements:
             return True
         return self._tell_all_statements()
+
+    def _has_compared_all(self) -> bool:
+        """Whether an adoption has looked at every store, also at those that differ.
+
+        What is lost differs too, and only the records of all stores tell that it was lost.
+        """
+        if self._run.adopting is None:
+            return False
+        errors = [track.error for track in self._run.tracks if track.error is not None]
+        return all(isinstance(error, VerificationFailed) for error in errors)
 
     def _judge_adoption(self) -> bool:
         """Refuse blank stores, and names that do not differ. Whether the run goes on.
@@ -280,13 +294,14 @@ class Phases:
                 f"{store.name} cannot be adopted.", hint=f"Leave it out with --skip {store.name}."
             )
         found = self._look_while_busy(track, store.adoption)
+        is_as_declared = not (found.is_blank or found.differences or found.changes)
+        self._recall(track, lacks=not is_as_declared)
         track.plan = adopting.plan(track, found)
         track.note(*track.plan.notes)
 
     def _plan_changes(self, track: Track) -> None:
         if self._run.adopting is not None:
             self._plan_adoption(track, self._run.adopting)
-            self._recall(track)
             return
         track.plan = self._look_while_busy(track, track.store.plan)
         track.note(*track.plan.notes)
@@ -299,10 +314,14 @@ class Phases:
                 "of the blueprint.",
                 hint="Run the newer version, or leave out --no-ahead.",
             )
-        self._recall(track)
+        self._recall(track, lacks=bool(track.pending))
 
-    def _recall(self, track: Track) -> None:
-        """Note what the store remembers, which most stores have read for the plan already."""
+    def _recall(self, track: Track, *, lacks: bool) -> None:
+        """Note what the store remembers, which most stores have read for the plan already.
+
+        `lacks` says whether the look before has found something that is not there and is to be.
+        """
+        track.lacks = lacks
         track.recall = self._look_while_busy(track, partial(self._remembering.look, track))
         if track.recall is not None:
             track.note(*track.recall.remarks)
@@ -602,6 +621,7 @@ class Phases:
         """Leave the accepted drifts out, and tell what is left for `apply`, which reads it all."""
         track.drifts = list(adopting.without_accepted(track, track.drifts))
         left = self._look_while_busy(track, track.store.plan, Phase.VERIFY).changes
+        self._recall(track, lacks=bool(left))
         if left:
             names = ", ".join(f"{each.kind} {each.name}" for each in left)
             track.note(f"`apply` has something to do here: {names}.")

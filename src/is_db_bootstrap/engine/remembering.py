@@ -50,7 +50,8 @@ class Remembering:
         for track in self._run.tracks:
             name = track.store.name
             if name in losses and name in accepted:
-                track.note(memory_words.accepted(losses[name]))
+                is_remade = self._run.adopting is None
+                track.note(memory_words.accepted(losses[name], is_remade=is_remade))
             elif name in losses:
                 error = memory_words.store_reset(name, track.store.target, losses[name])
                 self._fail(track, error)
@@ -69,6 +70,7 @@ class Remembering:
 
     def _fail(self, track: Track, error: BootstrapError) -> None:
         track.error = error
+        track.drifts = []
         name = track.store.name
         self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
 
@@ -129,7 +131,7 @@ class Remembering:
                 recall=track.recall,
                 address=track.store.target,
                 is_cache=isinstance(track.store, CanRemember) and track.store.is_cache,
-                is_pending=bool(track.pending),
+                is_pending=track.lacks,
                 is_ahead=track.plan is not None and _is_ahead(track),
             )
             for track in self._run.tracks

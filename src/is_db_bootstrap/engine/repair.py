@@ -48,6 +48,8 @@ class RepairPhases(Phases):
             return
         if not self._workers.run_phase(Phase.PLAN, self._plan_first):
             return
+        if not self._remembering.refuse_losses():
+            return
         if self._run.approved is None:
             self._fail_for_what_is_left()
             return

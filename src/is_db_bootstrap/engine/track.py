@@ -201,6 +201,8 @@ class Track:
     left_lease: LeftLease | None = None
     #: What the store remembers, by its last plan. None for one that does not remember.
     recall: Recall | None = None
+    #: Whether that look has found something that is not there and is to be.
+    lacks: bool = False
     #: The record that the store is to get. None when it has the right one.
     memory: Memory | None = None
     status: Status | None = None

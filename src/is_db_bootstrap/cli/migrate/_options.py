@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
@@ -215,14 +214,3 @@ def _migrated_document(migrated: Migrated, *, has_done: bool) -> dict[str, objec
         "seeded": migrated.seeded,
         "notes": list(migrated.notes),
     }
-
-
-def ask_user(question: str, *, yes: bool) -> bool | None:
-    """Whether a person at the terminal, or `--yes`, agrees. None without either."""
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        return None
-    tell(f"{question} [y/N] ", nl=False)
-    answer = sys.stdin.readline().strip().lower()
-    return answer in {"y", "yes"}

@@ -4,9 +4,9 @@ import click
 
 from is_db_bootstrap.cli._answer import fail
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._question import ask_user
 from is_db_bootstrap.cli.migrate._options import (
     Database,
-    ask_user,
     database_options,
     migrate_exit_codes,
     print_revisions,

@@ -7,12 +7,11 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._answer import answer, print_document, print_note
 from is_db_bootstrap.cli._output import print_line, tell
+from is_db_bootstrap.cli._question import code_of_refusal
 from is_db_bootstrap.cli.migrate._options import (
     Database,
-    ask_user,
     database_options,
     migrate_exit_codes,
 )
@@ -45,13 +44,9 @@ def command(database: Database, revision: str, yes: bool) -> int:
         for line in _lines_of(foreseen, "would count"):
             tell(line)
     question = f"Record {revision} as the revision of {database.target}, and change nothing else?"
-    agreed = ask_user(question, yes=yes)
-    if agreed is None:
-        return fail(
-            WRONG_USAGE, "Nothing was changed: there is no terminal to ask at.", hint="Say --yes."
-        )
-    if not agreed:
-        return fail(FAILED, "Nothing was changed.")
+    code = code_of_refusal(question, yes=yes)
+    if code is not None:
+        return code
     stamped = module.stamp(database.blueprint, revision, **database.arguments)
     for line in _lines_of(stamped.record, "count"):
         print_note(line)

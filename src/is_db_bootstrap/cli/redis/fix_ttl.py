@@ -6,10 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._answer import fail
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import print_text
-from is_db_bootstrap.cli.migrate._options import ask_user
+from is_db_bootstrap.cli._question import code_of_refusal
 from is_db_bootstrap.cli.redis._options import key_options
 from is_db_bootstrap.wording import counted
 
@@ -62,15 +60,10 @@ def command(
             return 0
         if output != "json":
             show(missing, None)
-        answer = ask_user(f"Set the lifetimes of {counted(total, 'key')} of {target}?", yes=yes)
-        if answer is None:
-            return fail(
-                WRONG_USAGE,
-                "Nothing was changed: there is no terminal to ask at.",
-                hint="Say --yes.",
-            )
-        if not answer:
-            return fail(FAILED, "Nothing was changed.")
+        question = f"Set the lifetimes of {counted(total, 'key')} of {target}?"
+        code = code_of_refusal(question, yes=yes)
+        if code is not None:
+            return code
         mended = keyspace.mend_missing(names)
         came_up = {name: 0 for name in (*mended.done, *mended.left) if name not in missing}
         show({**missing, **came_up}, mended)

@@ -5,7 +5,7 @@ import click
 from is_db_bootstrap.cli._answer import fail
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import print_text
-from is_db_bootstrap.cli.migrate._options import ask_user
+from is_db_bootstrap.cli._question import ask_user
 from is_db_bootstrap.cli.vector._options import COLLECTION, Vectors, tell, vector_options
 
 

@@ -247,8 +247,10 @@ class MilvusBootstrapper:
         found: dict[str, Live] = {}
         differences: list[Drift] = []
         unmarked = []
+        self._memory.forget()
         for declared in self._blueprint.collections:
             live = found[declared.name] = self._server.live(declared)
+            self._memory.note(declared, live)
             if compare.goes_beyond(declared, live.target):
                 continue
             differences += compare.drifts(declared, live, self._server.definition)

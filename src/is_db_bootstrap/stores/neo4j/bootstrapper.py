@@ -458,7 +458,9 @@ class Neo4jBootstrapper:
             live = self._database.live = self._leasing.look(session)
             if self._fence.held is not None:
                 self._leasing.refuse_unlockable(live)
-            history = self._read_history(session)
+            self._memory.forget()
+            history = self._history_with_memory(session)
+            self._planned_history, self._is_file_pending = history, False
             history.refuse_other_target(self._database.name)
             history.check(self._files, self._blueprint.name)
             usable, passed_over = self._choose(history, session)

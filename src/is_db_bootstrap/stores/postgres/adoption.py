@@ -14,7 +14,7 @@ from is_db_bootstrap.engine.store import RECORD, Adoption
 from is_db_bootstrap.errors import APPLY, BootstrapError, StoreConflict, StoreUnavailable
 from is_db_bootstrap.results import Change, Drift, Nature
 from is_db_bootstrap.sentences import end_sentence
-from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema
+from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema, revision_digests
 from is_db_bootstrap.stores.postgres.catalogue import FILE_NAME
 from is_db_bootstrap.stores.postgres.errors import errors
 from is_db_bootstrap.wording import counted
@@ -168,7 +168,9 @@ class SchemaAdoption:
             detail = f"{count} recorded as applied in {self.history.place.shown}"
             yield Change(name, RECORD, detail, Nature.ATOMIC)
             return
-        if record.lineage == self.chain.until(self.heads):
+        is_lineage_recorded = record.lineage == self.chain.until(self.heads)
+        undigested = self._undigested(record)
+        if is_lineage_recorded and not undigested:
             return
         if not self._may_record_lineage(reader):
             self._notes.append(
@@ -176,8 +178,18 @@ class SchemaAdoption:
                 f"to the schema {own_schema.SCHEMA}."
             )
             return
-        detail = f"what led to it is recorded in {lineage_table.PLACE}"
+        what = f"the SHA-256 of {counted(len(undigested), 'revision file')}"
+        if not is_lineage_recorded:
+            what = f"what led to it, and {what}," if undigested else "what led to it"
+        detail = f"{what} is recorded in {lineage_table.PLACE}"
         yield Change(name, RECORD, detail, Nature.REPEATABLE)
+
+    def _undigested(self, record: Record) -> list[str]:
+        """The revisions of whose files nothing is recorded, so that no edit could be noticed."""
+        names = revision_digests.applied(record, self.chain)
+        return [
+            name for name in names if name not in record.digests and self.chain.digests.get(name)
+        ]
 
     def _may_record_lineage(self, reader: psycopg.Connection[Any]) -> bool:
         with errors(self.target, own_schema.SCHEMA):
@@ -187,10 +199,12 @@ class SchemaAdoption:
     def record_lineage(self, reader: psycopg.Connection[Any]) -> None:
         """Record what led to the newest revisions, and read it back. Nothing else is written.
 
-        Raises `StoreConflict` when the record is another one afterwards.
+        Of each file of which nothing is recorded, the digest of now is recorded too. Raises
+        `StoreConflict` when the record is another one afterwards.
         """
         wanted: Sequence[str] = self.chain.until(self.heads)
-        self.history.record_lineage(reader, wanted)
+        undigested = self._undigested(self.history.read(reader))
+        self.history.record_lineage(reader, wanted, undigested)
         record = self.history.read(reader)
         if record.lineage != wanted:
             raise self.history.conflict(

@@ -222,6 +222,8 @@ class PostgreSQLBootstrapper:
         self._selftest_trial: Trial | None = None
         self._make_plan_trial = make_plan_trial
         self._make_catalogue_trial = make_catalogue_trial
+        #: Whether an adoption has found tables of the blueprint, whatever is recorded.
+        self._is_there_unrecorded = False
         #: What runs the revisions for an adoption, so that another thread can end it.
         self._catalogue_trial: CanTryCatalogue | None = None
         #: The blueprint as it was given, for what runs it elsewhere.
@@ -816,7 +818,7 @@ class PostgreSQLBootstrapper:
         texts = self._history.memory_texts(reader)
         seen = self._history.seen
         records = memory_table.read(texts, self._blueprint.name, self._schema)
-        is_there = seen.has_record_table
+        is_there = seen.has_record_table or self._is_there_unrecorded
         return Recall(
             place,
             identity=seen.identity,
@@ -1038,7 +1040,9 @@ class PostgreSQLBootstrapper:
         except DatabaseMissing:
             return Adoption(is_blank=True)
         with self._as_declared(reader):
-            return self._schema_adoption().found(reader)
+            found = self._schema_adoption().found(reader)
+        self._is_there_unrecorded = not found.is_blank
+        return found
 
     def _schema_adoption(self) -> SchemaAdoption:
         from is_db_bootstrap.stores.postgres.adoption import SchemaAdoption
