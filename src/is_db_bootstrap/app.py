@@ -13,6 +13,7 @@ from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.fingerprint import fingerprint as fingerprint_of
 from is_db_bootstrap.blueprint.load import is_reference_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy, default_blueprint
+from is_db_bootstrap.engine.bystanders import Bystander
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanTellBlueprints
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
@@ -195,6 +196,7 @@ def orchestrator(
         for store, url in urls.items()
     ]
     lending = lending_stores(resolved, settings, chosen)
+    remembers = options.remembers
     return over(
         built,
         blueprint,
@@ -202,7 +204,8 @@ def orchestrator(
         options,
         observers=observers,
         borrow=lending,
-        fingerprint=fingerprint_of(blueprint, settings, resolved) if options.remembers else "",
+        fingerprint=fingerprint_of(blueprint, settings, resolved) if remembers else "",
+        bystanders=bystanders_of(resolved, settings, chosen) if remembers else (),
     )
 
 
@@ -228,6 +231,7 @@ def over(
     observers: Sequence[Observer] = (),
     borrow: tuple[DatabaseBootstrapper, ...] = (),
     fingerprint: str = "",
+    bystanders: Sequence[Bystander] = (),
 ) -> BootstrapOrchestrator:
     """An orchestrator over ready bootstrappers, with the times of `settings`.
 
@@ -253,6 +257,7 @@ def over(
         declared_stores=blueprint.stores,
         is_one_of_many=options.is_one_of_many,
         climbs=options.climbs,
+        bystanders=bystanders,
     )
 
 
@@ -272,6 +277,19 @@ def lending_stores(
         if url is not None and url.source != DEFAULT_SOURCE:
             lending.append(bootstrapper(store, url, blueprint, settings))
     return tuple(lending)
+
+
+def bystanders_of(
+    blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
+) -> tuple[Bystander, ...]:
+    """The stores of the blueprint outside of this run, where somebody has set the address."""
+    found = []
+    for store in blueprint.stores:
+        url = settings.stores.get(store)
+        if store not in chosen and url is not None and url.source != DEFAULT_SOURCE:
+            make = partial(bootstrapper, store, url, blueprint, settings)
+            found.append(Bystander(store, str(url), make))
+    return tuple(found)
 
 
 def refuse_other_blueprints(

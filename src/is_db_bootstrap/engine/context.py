@@ -18,6 +18,7 @@ from is_db_bootstrap.rungs import RungResult
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.adoption import Adopting
+    from is_db_bootstrap.engine.bystanders import Bystander
 
 #: Characters of a run's id, which stands in its result and in the owner of its locks.
 _ID_LENGTH = 12
@@ -47,6 +48,8 @@ class Rules:
     #: Whether this is one target of a fleet, whose addresses tell it from the others.
     is_one_of_many: bool = False
     climbs: bool = False
+    #: The stores that this run leaves out and that can be asked what they remember.
+    bystanders: tuple[Bystander, ...] = ()
 
 
 class Stop(threading.Event):

@@ -65,5 +65,11 @@ class Recall:
     memories: tuple[Memory, ...] = ()
     #: Why nothing can be recorded here, as a sentence with the remedy. Empty when it can be.
     unable: str = ""
+    #: Whether records may be here that could not be seen. `unable` says why.
+    is_unread: bool = False
+    #: Why no further record is taken, as a sentence. One that is here can be renewed.
+    full: str = ""
+    #: The keys of records of a newer version. No record of ours takes such a key.
+    newer_keys: frozenset[str] = frozenset()
     #: What a person should know of the records, such as one of a newer version.
     remarks: tuple[str, ...] = ()

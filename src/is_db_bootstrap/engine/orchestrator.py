@@ -33,6 +33,7 @@ from is_db_bootstrap.rungs import RungResult
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.adoption import Adopting
+    from is_db_bootstrap.engine.bystanders import Bystander
 
 _log = logging.getLogger(__name__)
 
@@ -52,8 +53,9 @@ class BootstrapOrchestrator:
     whose records name only other blueprints is a conflict. With the `fingerprint` of what is
     declared, the stores remember that they were converged together, and a store that was lost
     since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all stores of
-    the blueprint. With `is_one_of_many`, this is a target of a fleet, and its addresses tell it
-    from the others. Each run has the id `run_id`, or without it a new one. With `climbs`, a
+    the blueprint. `bystanders` are those of them that this run leaves out and that it may ask
+    what they remember, before it makes a store anew. With `is_one_of_many`, this is a target of a
+    fleet, and its addresses tell it from the others. Each run has the id `run_id`, or without it a new one. With `climbs`, a
     wait looks at each rung of the ladder, and not only whether a store is usable. Observers
     receive events one at a time, from any thread. Raises `ConfigurationError` for no
     bootstrapper, and for two of one store.
@@ -80,6 +82,7 @@ class BootstrapOrchestrator:
         declared_stores: Sequence[StoreName] = STORE_ORDER,
         is_one_of_many: bool = False,
         climbs: bool = False,
+        bystanders: Sequence[Bystander] = (),
     ) -> None:
         names = [store.name for store in bootstrappers]
         if not names or len(set(names)) != len(names):
@@ -103,6 +106,7 @@ class BootstrapOrchestrator:
             declared_stores=tuple(declared_stores),
             is_one_of_many=is_one_of_many,
             climbs=climbs,
+            bystanders=tuple(bystanders),
         )
         self._run_id = run_id
         self._accepted = tuple(accepted)

@@ -56,6 +56,7 @@ from is_db_bootstrap.results import Change, ChangeResult, Drift, Mode, Nature, O
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.adoption import Adopting
+    from is_db_bootstrap.names import StoreName
 
 T = TypeVar("T")
 
@@ -76,6 +77,8 @@ class Phases:
         self._workers = Workers(run, self._deadlines, lambda: self._locks.acquiring)
         #: Whether another run has made all the changes that this one had planned.
         self._followed = False
+        #: The stores whose rights could not be looked at before the lock.
+        self._unread_rights: set[StoreName] = set()
         self._remembering = Remembering(run)
 
     @property
@@ -133,6 +136,8 @@ class Phases:
             # nothing is planned.
             return True
         if not self._workers.run_phase(Phase.REPLAN, self._plan_changes):
+            return False
+        if not self._refuse_new_losses() or not self._check_rights_left():
             return False
         self._remembering.mark_due()
         return self._workers.run_phase(Phase.APPLY, self._apply_changes)
@@ -371,10 +376,33 @@ class Phases:
             return True
         return self._workers.run_phase(Phase.LOCK, self._check_rights, able, quiet=True)
 
+    def _check_rights_left(self) -> bool:
+        """Look at the rights in those stores that could not be asked for them before the lock.
+
+        Returns whether that succeeded. Such a store has a plan now, and fails the run if it has
+        gone again.
+        """
+        left = [track for track in self._run.tracks if track.store.name in self._unread_rights]
+        if not left:
+            return True
+        return self._workers.run_phase(Phase.REPLAN, self._check_rights_again, left, quiet=True)
+
+    def _check_rights_again(self, track: Track) -> None:
+        if isinstance(track.store, CanCheckRights):
+            self._look_while_busy(track, track.store.check_rights, Phase.REPLAN)
+
+    def _refuse_new_losses(self) -> bool:
+        """Fail what was lost while this run waited for its lock. Whether nothing was."""
+        for error in self._remembering.fail_new_losses():
+            store = getattr(error, "store", "")
+            self._run.emit("failed", phase=Phase.REPLAN, store=store, message=error.message)
+        return self._run.all_succeeded
+
     def _check_rights(self, track: Track) -> None:
         """Look at what the user may do.
 
-        A store that has gone since the plan fails no run here, because the lock waits for it.
+        A store that has gone since the plan fails no run here, because the lock waits for it. Its
+        rights are looked at under the lock.
         """
         if not isinstance(track.store, CanCheckRights):
             return
@@ -383,6 +411,7 @@ class Phases:
         except StoreBusy:
             raise
         except StoreUnavailable as exc:
+            self._unread_rights.add(track.store.name)
             self._run.say_waiting(Phase.LOCK, track.store.name, exc.message)
 
     def _create_databases(self) -> bool:
@@ -435,6 +464,8 @@ class Phases:
         for track in self._run.tracks:
             if track.needs_lock:
                 self._plan_changes(track)
+        if lost := self._remembering.fail_new_losses():
+            raise lost[0]
         self._remembering.mark_due()
         return not self._is_something_pending()
 

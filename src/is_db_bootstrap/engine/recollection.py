@@ -19,10 +19,10 @@ from is_db_bootstrap.names import STORE_ORDER, StoreName
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What a run knows of one of its stores.
+    """What a run knows of one of its stores, or of one that it leaves out (`is_bystander`).
 
     `address` has no secrets. `is_pending` says that the plan makes something there, `is_ahead` that
-    newer code was there.
+    newer code was there. What a bystander remembers counts, and nothing is made or recorded there.
     """
 
     recall: Recall
@@ -30,6 +30,7 @@ class Known:
     is_cache: bool = False
     is_pending: bool = False
     is_ahead: bool = False
+    is_bystander: bool = False
 
     @property
     def is_blank(self) -> bool:
@@ -40,6 +41,11 @@ class Known:
     def missing(self) -> frozenset[str]:
         """What is not there and is to be."""
         return frozenset(self.recall.missing if self.is_pending else ())
+
+    @property
+    def is_lacking(self) -> bool:
+        """Whether the plan makes the store anew, or a part of it that holds data."""
+        return self.is_blank or bool(self.missing)
 
     @property
     def all_holds(self) -> tuple[str, ...]:
@@ -59,6 +65,13 @@ class Loss:
     memory: Memory
     remembered_by: tuple[StoreName, ...]
 
+    def is_part_of(self, other: Loss | None) -> bool:
+        """Whether another loss of the same store, which was told, covers this one."""
+        if other is None:
+            return False
+        is_whole = not other.objects
+        return is_whole or (bool(self.objects) and {*self.objects} <= {*other.objects})
+
 
 @dataclass(frozen=True, slots=True)
 class Recollection:
@@ -72,6 +85,11 @@ class Recollection:
     known: Mapping[StoreName, Known]
     declared: Collection[StoreName] = field(default=STORE_ORDER)
     by_address: bool = False
+
+    @property
+    def _own(self) -> Mapping[StoreName, Known]:
+        """The stores of the run itself."""
+        return {store: known for store, known in self.known.items() if not known.is_bystander}
 
     # --- whose record
 
@@ -144,7 +162,7 @@ class Recollection:
     def losses(self) -> dict[StoreName, Loss]:
         """The stores that were lost, or have lost a part. A blank cache is none of them."""
         found = {}
-        for store, known in self.known.items():
+        for store, known in self._own.items():
             said = self._said_of(store)
             if said is None or known.is_cache:
                 continue
@@ -157,7 +175,7 @@ class Recollection:
     def blank_caches(self) -> dict[StoreName, Loss]:
         """The caches that are blank, although they were converged."""
         found = {}
-        for store, known in self.known.items():
+        for store, known in self._own.items():
             said = self._said_of(store)
             if said is not None and known.is_cache and known.is_blank:
                 found[store] = Loss((), said, self._who_remembers(store, said.key))
@@ -170,7 +188,7 @@ class Recollection:
         """
         base = self.base()
         found = {}
-        for store, known in self.known.items():
+        for store, known in self._own.items():
             own = self._best([(at, m) for at, m in self._ours(witnesses=False) if at == store])
             said = own or base
             if said is None or store not in said.members or known.is_blank:
@@ -201,7 +219,7 @@ class Recollection:
         if self.is_ambiguous:
             return {}
         base = self.base()
-        is_ahead = any(known.is_ahead for known in self.known.values())
+        is_ahead = any(known.is_ahead for known in self._own.values())
         wanted = replace(
             template,
             key=base.key if base else uuid.uuid4().hex,
@@ -210,7 +228,7 @@ class Recollection:
         )
         return {
             store: wanted
-            for store, known in self.known.items()
+            for store, known in self._own.items()
             if not known.recall.unable and not self._is_recorded(known.recall, wanted, is_ahead)
         }
 
@@ -220,9 +238,9 @@ class Recollection:
         members = {
             store: member
             for store, member in before.items()
-            if store in self.declared and store not in self.known
+            if store in self.declared and store not in self._own
         }
-        for store, known in self.known.items():
+        for store, known in self._own.items():
             holds = {*known.all_holds}
             if is_ahead and store in before:
                 holds |= {*before[store].holds}
@@ -242,7 +260,7 @@ class Recollection:
         own = self._best([each for each in self._ours(witnesses=True) if each[0] == store])
         if own is not None:
             return own.members[store].identity
-        is_same = store in before and not self.known[store].recall.is_blank
+        is_same = store in before and not self._own[store].recall.is_blank
         return before[store].identity if is_same else uuid.uuid4().hex
 
     def _is_recorded(self, recall: Recall, wanted: Memory, is_ahead: bool) -> bool:

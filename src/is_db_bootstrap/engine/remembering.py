@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.engine import memory_words, recollection
+from is_db_bootstrap.engine.bystanders import ANSWER_S, Heard, ask_bystanders
 from is_db_bootstrap.engine.context import RunContext
-from is_db_bootstrap.engine.recollection import Known, Recollection
+from is_db_bootstrap.engine.recollection import Known, Loss, Recollection
 from is_db_bootstrap.engine.store import CanRemember
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
 from is_db_bootstrap.events import Phase
@@ -16,6 +18,7 @@ from is_db_bootstrap.results import Mode
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.memory import Recall
     from is_db_bootstrap.engine.track import Track
+    from is_db_bootstrap.names import StoreName
 
 
 class Remembering:
@@ -27,6 +30,10 @@ class Remembering:
     def __init__(self, run: RunContext) -> None:
         self._run = run
         self._rules = run.rules
+        #: What the stores that the run leaves out have said. None before they were asked.
+        self._heard: Heard | None = None
+        #: The losses that the first plan has shown. None before it was judged.
+        self._first_losses: Mapping[StoreName, Loss] | None = None
 
     def look(self, track: Track) -> Recall | None:
         """What a store remembers, right after its plan. None for one that does not remember."""
@@ -42,7 +49,7 @@ class Remembering:
         A loss that the caller accepts is a note. The caller may accept no other one.
         """
         found = self._recollection()
-        losses = found.losses()
+        losses = self._first_losses = found.losses()
         accepted = self._rules.accept_reset
         if not_lost := [store for store in accepted if store not in losses]:
             self._refuse_acceptance(not_lost)
@@ -57,6 +64,23 @@ class Remembering:
                 self._fail(track, error)
         self._note_others(found)
         return self._run.all_succeeded
+
+    def fail_new_losses(self) -> list[BootstrapError]:
+        """Fail each store that was lost since the first plan was judged. Returns the errors.
+
+        The caller has accepted what that plan could show, and no more.
+        """
+        if self._first_losses is None:
+            return []
+        errors: list[BootstrapError] = []
+        losses = self._recollection().losses()
+        for track in self._run.tracks:
+            name = track.store.name
+            if name not in losses or losses[name].is_part_of(self._first_losses.get(name)):
+                continue
+            track.error = memory_words.store_reset(name, track.store.target, losses[name])
+            errors.append(track.error)
+        return errors
 
     def _refuse_acceptance(self, stores: Sequence[str]) -> None:
         """Fail the run, because stores whose reset is accepted were not reset."""
@@ -126,7 +150,11 @@ class Remembering:
         self._note_others(found)
 
     def _recollection(self) -> Recollection:
-        known = {
+        """What all stores say. Where the run makes a store anew, it asks those that it leaves out.
+
+        They are asked once in a run.
+        """
+        known: dict[StoreName, Known] = {
             track.store.name: Known(
                 recall=track.recall,
                 address=track.store.target,
@@ -137,7 +165,25 @@ class Remembering:
             for track in self._run.tracks
             if track.recall is not None
         }
+        lacking = [store for store, each in known.items() if each.is_lacking]
+        if lacking and self._rules.bystanders:
+            heard = self._hear(lacking[0])
+            for track in self._run.tracks:
+                if track.store.name in lacking:
+                    track.note(*heard.notes())
+            known |= heard.known
         return Recollection(known, self._rules.declared_stores, self._rules.is_one_of_many)
+
+    def _hear(self, lacking: StoreName) -> Heard:
+        """What the stores that the run leaves out remember, for a store that is made anew."""
+        if self._heard is None:
+            self._heard = ask_bystanders(
+                self._rules.bystanders,
+                within_s=min(ANSWER_S, self._rules.retry.deadline_s or ANSWER_S),
+                is_to_end=self._run.stop.is_set,
+                say_waiting=partial(self._run.say_waiting, Phase.PLAN, lacking),
+            )
+        return self._heard
 
 
 def _is_ahead(track: Track) -> bool:
