@@ -22,13 +22,22 @@ follows, and the round is judged:
   was killed, or could not say.
 
 `kills` does this for each reference blueprint: it kills an apply on empty stores with SIGKILL at
-seeded points, half of them right after a change, and runs apply again. That run must end with 0,
-each store must hold what it holds after a plain run, with 0 differences, and no lock may be left.
+seeded points, half of them right after a change and half of them with `--seed`, and runs apply
+again. That run must end with 0, each store must hold what it holds after a plain run, with 0
+differences, and no lock may be left. The records that the stores keep of each other count too.
+Only what is drawn anew for each deployment is left out of a comparison: keys, identities, ids of
+runs, ports and times. The copies of one record must agree on these as well.
+
+A storm or a row of kills that met no living run proves nothing, and fails.
 
 All start a local stack in a temporary folder and remove it at the end. With `--data-dir` they use
-the local stack that runs there. All EMPTY its stores. They send signals to no process but the
-runs that they have started. The seed is printed; the same seed gives the same accidents, but
-not the same meeting of two runs.
+the local stack that runs there. All EMPTY its stores. `kills` starts servers of their own beside
+these, for the blueprints that need no Neo4j or Milvus, so that two blueprints are killed at once
+(`--lanes`). Each run compiles no module that an earlier run has compiled: `kills` keeps the
+compiled modules of all runs in its temporary folder.
+
+They send signals to no process but the runs that they have started. The seed is printed; the same
+seed gives the same accidents, but not the same meeting of two runs.
 """
 
 from __future__ import annotations
@@ -54,7 +63,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
@@ -96,6 +105,8 @@ CODE_LOCKED = 7
 MOST_CHANGES = 20
 #: Seconds after which a run that nobody disturbs any more has to be over.
 HANGS_S = 240.0
+#: After so many points there is a line of progress.
+TOLD_EVERY = 10
 #: Between two plain runs there are so many reruns.
 PLAIN_EVERY = 5
 #: Bound of the issue: a rerun after a kill takes at most so many plain runs.
@@ -106,10 +117,11 @@ BOUND = 1.5
 
 
 class Servers:
-    """Four running servers, by their addresses in `environ`: emptied, and looked at."""
+    """Running servers, by their addresses in `environ`: emptied, and looked at."""
 
     def __init__(self, environ: Mapping[str, str]) -> None:
-        self.urls = {store: environ[f"{store.upper()}_URL"] for store in STORES}
+        names = {store: f"{store.upper()}_URL" for store in STORES}
+        self.urls = {store: environ[name] for store, name in names.items() if name in environ}
 
     def environ(self, urls: Mapping[str, str] | None = None) -> dict[str, str]:
         """The environment of a run, with no addresses but those of these servers."""
@@ -153,8 +165,11 @@ class Servers:
         """Bring each store back to nothing, or to what other blueprints have there."""
         stores = {store for blueprint in blueprints for store in BLUEPRINTS[blueprint]}
         with ThreadPoolExecutor(len(STORES)) as pool:
-            for store in stores:
-                pool.submit(getattr(self, f"_empty_{store}"), blueprints).result()
+            emptied = [
+                pool.submit(getattr(self, f"_empty_{store}"), blueprints) for store in stores
+            ]
+        for each in emptied:
+            each.result()
 
     def _empty_postgres(self, blueprints: Sequence[str]) -> None:
         import psycopg
@@ -191,14 +206,24 @@ class Servers:
     # --- look
 
     def content(self, blueprint: str, stores: Sequence[str]) -> dict[str, list[str]]:
-        """All that `stores` hold of a blueprint but locks, as lines; times are left out."""
-        lines = {store: getattr(self, f"_{store}_content")(blueprint) for store in stores}
-        return {store: sorted(_without_times(line) for line in of) for store, of in lines.items()}
+        """All that `stores` hold of a blueprint but locks, as lines that can be compared."""
+        return comparable(self.lines(blueprint, stores))
+
+    def lines(self, blueprint: str, stores: Sequence[str]) -> dict[str, list[str]]:
+        """All that `stores` hold of a blueprint but locks, as it is told."""
+        return {store: list(getattr(self, f"_{store}_content")(blueprint)) for store in stores}
 
     def locks(self) -> list[str]:
         """Who still holds a lock, or left a session or a scratch database."""
+        found = {
+            "postgres": self._postgres_locks,
+            "neo4j": self._neo4j_locks,
+            "redis": self._redis_locks,
+        }
+        return [lock for store, locks in found.items() if store in self.urls for lock in locks()]
+
+    def _postgres_locks(self) -> list[str]:
         import psycopg
-        import redis
 
         with psycopg.connect(self.urls["postgres"] + "/postgres", autocommit=True) as connection:
             rows = connection.execute(
@@ -206,16 +231,21 @@ class Servers:
                 " UNION ALL SELECT 'database ' || datname FROM pg_database"
                 " WHERE datname LIKE 'is\\_db\\_bootstrap\\_scratch%'"
             ).fetchall()
-            found = [str(row[0]) for row in rows]
+            return [str(row[0]) for row in rows]
+
+    def _neo4j_locks(self) -> list[str]:
         with self.graph() as query:
             rows = query("MATCH (n) WHERE any(l IN labels(n) WHERE l ENDS WITH 'Lock') RETURN n")
-            found += [f"Neo4j's lock: {row['n']}" for row in rows]
+            return [f"Neo4j's lock: {row['n']}" for row in rows]
+
+    def _redis_locks(self) -> list[str]:
+        import redis
+
         with redis.Redis.from_url(self.urls["redis"]) as client:
             # Other tests use this server too. Their locks end by themselves.
-            for blueprint in BLUEPRINTS:
-                keys = client.scan_iter(f"*:lock:{blueprint}")
-                found += [f"Redis's lock: {key!r}" for key in keys]
-        return found
+            patterns = [f"*:lock:{blueprint}" for blueprint in BLUEPRINTS]
+            keys = [key for pattern in patterns for key in client.scan_iter(pattern)]
+            return [f"Redis's lock: {key!r}" for key in keys]
 
     def _postgres_content(self, blueprint: str) -> Iterator[str]:
         import psycopg
@@ -255,10 +285,6 @@ class Servers:
                 told = client.describe_collection(name)
                 for of_the_server in ("collection_id", "created_timestamp", "update_timestamp"):
                     told.pop(of_the_server, None)
-                # What is remembered of other stores has identities of its own.
-                properties = told.get("properties") or {}
-                kept = [each for each in properties.items() if "run_id" not in str(each[1])]
-                told["properties"] = dict(kept)
                 yield f"collection {_sorted(told)}"
                 yield f"{name}: {client.get_load_state(name)}"
                 yield f"{name}: {client.get_collection_stats(name)}"
@@ -338,24 +364,71 @@ TIMES = re.compile(
 )
 
 
-def _without_times(line: str) -> str:
-    # The record of what was converged has identities of its own in each run of servers.
-    if "run_id" in line and "fingerprint" in line and "members" in line:
-        return "<memory>"
-    return TIMES.sub("<time>", line)
+#: What a store remembers of a deployment: `engine/memory_text.py` writes its names in this order.
+RECORD = re.compile(r'\{"blueprint": .*?"version": "[^"]*"\}')
+#: How a line begins that says what a record tells of a store.
+REMEMBERS = "remembers "
+
+
+def comparable(lines: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """The lines of each store, without what differs from one deployment to the next."""
+    return {
+        store: sorted(text for line in of for text in _comparable(line))
+        for store, of in lines.items()
+    }
+
+
+def _comparable(line: str) -> Iterator[str]:
+    """A line without times; the members of each record in it are lines of their own."""
+    rest = line
+    for text in RECORD.findall(line):
+        record = json.loads(text)
+        for store, member in record.pop("members").items():
+            # A storm's runs reach the servers by other ports.
+            address = re.sub(r":\d+(?=/|$)", "", member["address"])
+            kept = member | {"address": address, "identity": "<identity>"}
+            yield f"{REMEMBERS}{store}: {_sorted(kept)}"
+        rest = rest.replace(text, "<record>").replace(record["key"], "<key>")
+        # A run of a storm may have seen other versions of this record.
+        for drawn_anew in ("key", "run_id", "recorded_at"):
+            record.pop(drawn_anew)
+        yield f"record {_sorted(record)}"
+    yield TIMES.sub("<time>", rest)
+
+
+def disagreements(lines: Mapping[str, Sequence[str]]) -> list[str]:
+    """What the copies of a deployment's record say differently, though `comparable` drops it."""
+    texts = [text for of in lines.values() for line in of for text in RECORD.findall(line)]
+    records = [json.loads(text) for text in texts]
+    keys = {record["key"] for record in records}
+    found = [f"records of {len(keys)} deployments are kept"] if len(keys) > 1 else []
+    for store in sorted({store for record in records for store in record["members"]}):
+        members = [record["members"][store] for record in records if store in record["members"]]
+        identities = {member["identity"] for member in members}
+        if len(identities) > 1 or len(members) < len(records):
+            found.append(f"the records do not agree on {store}: {members}")
+    return found
 
 
 def _sorted(facts: Mapping[str, Any]) -> str:
     return str({name: facts[name] for name in sorted(facts)})
 
 
-def differences(before: Mapping[str, list[str]], now: Mapping[str, list[str]]) -> list[str]:
-    """Each line that one of two contents has more often than the other."""
+LACKS, HAS_ALSO = "lacks", "has also"
+
+
+def differences(before: Mapping[str, Sequence[str]], now: Mapping[str, Sequence[str]]) -> list[str]:
+    """Each line that one of two contents has more often than the other.
+
+    What records say of stores that are not in `now` is passed over.
+    """
     found = []
+    others = tuple(f"{REMEMBERS}{store}:" for store in STORES if store not in now)
     for store, lines in now.items():
-        expected, there = Counter(before[store]), Counter(lines)
-        found += [f"{store} lacks {line[-400:]}" for line in (expected - there).elements()]
-        found += [f"{store} has also {line[-400:]}" for line in (there - expected).elements()]
+        expected = Counter(line for line in before[store] if not line.startswith(others))
+        there = Counter(line for line in lines if not line.startswith(others))
+        found += [f"{store} {LACKS} {line[-400:]}" for line in (expected - there).elements()]
+        found += [f"{store} {HAS_ALSO} {line[-400:]}" for line in (there - expected).elements()]
     return found
 
 
@@ -464,8 +537,7 @@ class Run:
         cls, number: int, start: Start, seeded: bool, environ: Mapping[str, str], folder: Path
     ) -> Run:
         folder.mkdir()
-        seed = ["--seed"] if seeded else []
-        options = ["--output", "json", "--verbose", *seed, *start.options]
+        options = ["--output", "json", "--verbose", *_seed_option(seeded), *start.options]
         with (folder / "out").open("wb") as out, (folder / "err").open("wb") as err:
             process = subprocess.Popen(
                 [*COMMAND, "apply", "-b", start.blueprint, *options],
@@ -651,22 +723,97 @@ def _machine() -> str:
 # --- kills
 
 
-def kill_everywhere(servers: Servers, folder: Path, points: int, seed: int) -> int:
-    """Kill applies of each reference blueprint at seeded points; 1 if a rerun did not mend all."""
-    faults = 0
-    for blueprint in BLUEPRINTS:
-        chance = random.Random(f"{seed} {blueprint}")
-        place = folder / blueprint
-        place.mkdir()
-        killed = Kills(servers, place, blueprint)
-        for number in range(1, points + 1):
-            found = killed.strike(number, chance)
-            faults += bool(found)
-            if found:
-                print(f"{blueprint}, point {number}:", *found, sep="\n  ", flush=True)
-        print(f"{blueprint}: {killed.describe()}", flush=True)
-    print(f"\nSeed {seed}, {points} points each. {_machine()} Points with faults: {faults}.")
-    return 1 if faults else 0
+@dataclass
+class Tally:
+    """What became of the points of one blueprint."""
+
+    blueprint: str
+    points: int = 0
+    #: How many runs were alive when they were killed.
+    alive: int = 0
+    #: How many of these had told a change by then.
+    after_a_change: int = 0
+    #: After how many points the rerun ended with 0 and nothing was lacking or left.
+    converged: int = 0
+    #: After how many points something was there twice, or more than after a plain run.
+    doubled: int = 0
+    faults: int = 0
+    seconds: float = 0.0
+
+    @property
+    def proves_nothing(self) -> bool:
+        """Whether no point met a living run. Then no accident has happened."""
+        return not self.alive
+
+    @property
+    def is_bad(self) -> bool:
+        return bool(self.faults) or self.proves_nothing
+
+    def note(self, run: Run, found: Sequence[str]) -> None:
+        """Count a point: how its run ended, and what is wrong after the rerun."""
+        was_alive = run.process.returncode == -signal.SIGKILL
+        self.points += 1
+        self.alive += was_alive
+        self.after_a_change += was_alive and run.count_changes() > 0
+        self.doubled += any(f" {HAS_ALSO} " in each for each in found)
+        self.converged += not any(f" {HAS_ALSO} " not in each for each in found)
+        self.faults += bool(found)
+
+    def row(self) -> str:
+        numbers = (self.points, self.alive, self.after_a_change, self.converged, self.doubled)
+        cells = " | ".join(map(str, numbers))
+        return f"| {self.blueprint} | {cells} | {self.seconds / 60:.1f} |"
+
+
+HEADER = (
+    "| blueprint | points | alive when killed | of these after a change | converged | doubled "
+    "| minutes |\n|---|---|---|---|---|---|---|"
+)
+
+
+def kill_everywhere(lanes: Sequence[Servers], folder: Path, points: int, seed: int) -> int:
+    """Kill applies of each reference blueprint at seeded points; 1 if a rerun did not mend all.
+
+    Each of `lanes` takes one blueprint after the other, of those whose stores it has.
+    """
+    # Else each run would compile our modules anew where PYTHONDONTWRITEBYTECODE is set.
+    compiled = {"PYTHONPYCACHEPREFIX": str(folder / "compiled"), "PYTHONDONTWRITEBYTECODE": ""}
+    os.environ.update(compiled)
+    waiting, turn = list(BLUEPRINTS), threading.Lock()
+    began = time.monotonic()
+
+    def strike_those_of(lane: Servers) -> list[Tally]:
+        made = []
+        while True:
+            with turn:
+                fitting = [each for each in waiting if set(BLUEPRINTS[each]) <= set(lane.urls)]
+                if not fitting:
+                    return made
+                waiting.remove(fitting[0])
+            place = folder / fitting[0]
+            place.mkdir()
+            chance = random.Random(f"{seed} {fitting[0]}")
+            made.append(Kills(lane, place, fitting[0]).strike_all(points, chance))
+
+    with ThreadPoolExecutor(len(lanes)) as pool:
+        tallies = [each for of_lane in pool.map(strike_those_of, lanes) for each in of_lane]
+    tallies.sort(key=lambda tally: list(BLUEPRINTS).index(tally.blueprint))
+    minutes = (time.monotonic() - began) / 60
+    print(
+        f"\nSeed {seed}, {points} points each, {len(lanes)} at once, {minutes:.1f} minutes."
+        f" {_machine()}\n\n{HEADER}",
+        *(tally.row() for tally in tallies),
+        "",
+        *(
+            f"{tally.blueprint} proves nothing: no point met a living run."
+            for tally in tallies
+            if tally.proves_nothing
+        ),
+        f"Points with faults: {sum(tally.faults for tally in tallies)}.",
+        sep="\n",
+        flush=True,
+    )
+    return 1 if any(tally.is_bad for tally in tallies) else 0
 
 
 class Kills:
@@ -674,34 +821,58 @@ class Kills:
 
     def __init__(self, servers: Servers, folder: Path, blueprint: str) -> None:
         self._servers, self._folder, self._blueprint = servers, folder, blueprint
-        servers.empty((blueprint,))
+        self._stores = BLUEPRINTS[blueprint]
+        self._plain_s = 0.0
+        self._changes = 1
+        #: What the stores hold after a plain run, with seed rows and without.
+        self._expected: dict[bool, dict[str, list[str]]] = {}
+
+    def strike_all(self, points: int, chance: random.Random) -> Tally:
+        """Strike at so many points. Progress, and what is wrong, is printed."""
+        tally, began = Tally(self._blueprint), time.monotonic()
+        for seeded in (True, False):
+            self._learn(seeded)
+        print(f"{self._blueprint}: a plain run takes {self._plain_s:.1f} s", flush=True)
+        for number in range(1, points + 1):
+            run, found = self.strike(number, chance)
+            tally.note(run, found)
+            tally.seconds = time.monotonic() - began
+            if found:
+                print(f"{self._blueprint}, point {number}:", *found, sep="\n  ", flush=True)
+            if number % TOLD_EVERY == 0 or number == points:
+                print(
+                    f"{self._blueprint}: {number} of {points} points, {tally.alive} alive when "
+                    f"killed, {tally.faults} with faults, {tally.seconds:.0f} s",
+                    flush=True,
+                )
+        return tally
+
+    def _learn(self, seeded: bool) -> None:
+        """See what a plain run makes. The time of the last one counts: by then all is warm."""
+        self._servers.empty((self._blueprint,))
         began = time.monotonic()
-        told = plain(servers, blueprint)
+        told = plain(self._servers, self._blueprint, *_seed_option(seeded))
         self._plain_s = time.monotonic() - began
         self._changes = max(1, len(changed(told)))
-        self._expected = servers.content(blueprint, BLUEPRINTS[blueprint])
-        self._counts: Counter[str] = Counter()
+        self._expected[seeded] = self._servers.content(self._blueprint, self._stores)
 
-    def describe(self) -> str:
-        """How many points met what."""
-        return ", ".join(f"{number} {what}" for what, number in sorted(self._counts.items()))
+    def strike(self, number: int, chance: random.Random) -> tuple[Run, list[str]]:
+        """Kill an apply at a point that `chance` says, and run again.
 
-    def strike(self, number: int, chance: random.Random) -> list[str]:
-        """Kill an apply at a point that `chance` says, and run again. Returns what is wrong then."""
+        Returns the killed run, and what is wrong after the next one.
+        """
         self._servers.empty((self._blueprint,))
-        start = Start(0, self._blueprint, BLUEPRINTS[self._blueprint], (), None)
-        seeded = False
+        start = Start(0, self._blueprint, self._stores, (), None)
+        seeded = _happens(chance, 0.5)
         place = self._folder / f"{number}"
         run = Run.start(number, start, seeded, self._servers.environ(), place)
         self._wait_for_point(run, chance)
         run.send(signal.SIGKILL)
         run.process.wait()
-        done = run.count_changes()
-        self._counts["killed" if run.signals else "had ended"] += 1
-        self._counts["killed between two changes"] += bool(run.signals and done)
-        found = [f"left: {lock}" for lock in self._locks_after_a_rerun(done)]
-        now = self._servers.content(self._blueprint, BLUEPRINTS[self._blueprint])
-        return found + differences(self._expected, now)
+        found = self._faults_after_a_rerun(run.count_changes(), seeded)
+        lines = self._servers.lines(self._blueprint, self._stores)
+        found += differences(self._expected[seeded], comparable(lines))
+        return run, found + disagreements(lines)
 
     def _wait_for_point(self, run: Run, chance: random.Random) -> None:
         """Wait for a moment of the run, or until it has told a number of changes."""
@@ -714,13 +885,17 @@ class Kills:
                 break
             time.sleep(0.002)
 
-    def _locks_after_a_rerun(self, done: int) -> list[str]:
+    def _faults_after_a_rerun(self, done: int, seeded: bool) -> list[str]:
         """Run again. Returns the locks that are left then, or why the run failed."""
         try:
-            plain(self._servers, self._blueprint)
+            plain(self._servers, self._blueprint, *_seed_option(seeded))
         except Fault as fault:
             return [f"after {done} changes the rerun failed: {fault}"]
-        return self._servers.locks()
+        return [f"left: {lock}" for lock in self._servers.locks()]
+
+
+def _seed_option(seeded: bool) -> list[str]:
+    return ["--seed"] if seeded else []
 
 
 # --- storm
@@ -843,7 +1018,7 @@ class Round:
 
     @property
     def options(self) -> list[str]:
-        return ["--seed"] if self.seeded else []
+        return _seed_option(self.seeded)
 
     @property
     def blueprints(self) -> list[str]:
@@ -923,6 +1098,8 @@ class Storm:
         self.changes: dict[tuple[str, bool], list[tuple[str, str]]] = {}
         self.codes: Counter[int] = Counter()
         self.rounds = 0
+        #: How many signals reached a living run, and how many cuts were made beside one.
+        self.met = 0
         self._pool = ThreadPoolExecutor(4)
 
     def close(self) -> None:
@@ -957,6 +1134,8 @@ class Storm:
         found += [fault for end in last for fault in end.faults]
         found += [f"left: {lock}" for lock in self.servers.locks()]
         self.codes.update(run.process.returncode for run in runs)
+        self.met += sum(len(run.signals) for run in runs)
+        self.met += sum(any(r.began <= c.began <= r.ended for r in runs) for c in cuts)
         if found:
             begin = min(run.began for run in runs)
             story = [each.describe(begin) for each in (*runs, *cuts)]
@@ -1154,8 +1333,13 @@ def storm(
         weather.close()
     ends = ", ".join(f"{code}: {n}" for code, n in sorted(weather.codes.items()))
     print(f"\nSeed {seed}, {len(rounds)} rounds, {number_of_runs} runs. {_machine()}")
-    print(f"Exit codes: {ends}. Rounds with faults: {faults}.")
-    return 1 if faults else 0
+    print(
+        f"Exit codes: {ends}. Accidents that met a living run: {weather.met}. "
+        f"Rounds with faults: {faults}."
+    )
+    if not weather.met:
+        print("This storm proves nothing: no accident met a living run.")
+    return 1 if faults or not weather.met else 0
 
 
 def usual_time(plain_s: float, runs: int) -> float:
@@ -1167,12 +1351,29 @@ def usual_time(plain_s: float, runs: int) -> float:
 
 
 @contextmanager
+def more_lanes(number: int) -> Iterator[list[Servers]]:
+    """So many PostgreSQL servers, each with a Redis, that are removed at the end."""
+    from is_db_bootstrap import local
+
+    with ExitStack() as open_stacks:
+        stacks = [
+            open_stacks.enter_context(local.ephemeral_stack(_tell, stores=("postgres", "redis")))
+            for _ in range(number)
+        ]
+        yield [Servers(stack.environ()) for stack in stacks]
+
+
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+@contextmanager
 def running_servers(data_dir: Path | None) -> Iterator[Servers]:
     """The local stack that runs in `data_dir`, or a new one that is removed at the end."""
     from is_db_bootstrap import local
 
     if data_dir is None:
-        with local.ephemeral_stack(lambda line: print(line, file=sys.stderr)) as stack:
+        with local.ephemeral_stack(_tell) as stack:
             yield Servers(stack.environ())
         return
     found = local.status(data_dir)
@@ -1188,6 +1389,12 @@ def main() -> int:
     rerun.add_argument("--moments", type=int, default=50, help="how many (50)")
     kills = commands.add_parser("kills", help="kill applies of each blueprint, and run again")
     kills.add_argument("--points", type=int, default=50, help="how many for each blueprint (50)")
+    kills.add_argument(
+        "--lanes",
+        type=int,
+        default=min(2, os.cpu_count() or 1),
+        help="how many blueprints at once (one for each core, at most 2)",
+    )
     weather = commands.add_parser("storm", help="many runs at once, and accidents")
     weather.add_argument("--rounds", type=int, default=20, help="how many (20)")
     weather.add_argument("--first", type=int, default=1, help="number of the first round (1)")
@@ -1214,7 +1421,9 @@ def main() -> int:
             return measure_reruns(servers, given.moments, given.seed)
         with tempfile.TemporaryDirectory(prefix="accidents-") as folder:
             if given.command == "kills":
-                return kill_everywhere(servers, Path(folder), given.points, given.seed)
+                with more_lanes(given.lanes - 1) as others:
+                    lanes = [servers, *others]
+                    return kill_everywhere(lanes, Path(folder), given.points, given.seed)
             return storm(
                 servers,
                 Path(folder),
