@@ -93,10 +93,10 @@ def chain_of(tmp_path, wire):
     return make
 
 
-def apply(project, url, observer=lambda _: None):
+def apply(project, url, observer=lambda _: None, *, verify=False):
     blueprint = load_blueprint(project.path)
     settings = Settings.load(blueprint, environ={"POSTGRES_URL": url})
-    options = RunOptions(verify=False)
+    options = RunOptions(verify=verify)
     result = orchestrator(blueprint, settings, options, observers=[observer]).run(Mode.APPLY)
     result.raise_for_failure()
     return result
@@ -161,3 +161,36 @@ def test_a_run_that_is_killed_in_the_middle_leaves_what_led_to_its_revision(
     done = apply(project, wire.url)
     assert [change.name for change in done.stores[0].changes] == ["r004", "r005"]
     assert ask(postgres_url, ROW)[0][1:] == (names, None)
+
+
+def test_the_plan_of_a_run_that_was_killed_after_its_last_revision_becomes_what_led_there(
+    chain_of, wire, postgres_url
+):
+    project = chain_of("own folder", 2)
+    names = ["r001", "r002"]
+    apply(project, wire.url, verify=True)
+    assert ask(postgres_url, ROW)[0][1:] == (names, None)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE is_db_bootstrap.lineage SET revisions = '{}', planned = '{r001,r002}'"
+        )
+        connection.execute("DELETE FROM is_db_bootstrap.memory")
+    again = apply(project, wire.url, verify=True)
+    assert [change.kind for change in again.stores[0].changes] == ["memory"]
+    assert ask(postgres_url, ROW)[0][1:] == (names, None)
+
+
+def test_the_plan_of_newer_code_is_left_by_an_older_run_that_remembers(
+    chain_of, wire, postgres_url
+):
+    project = chain_of("own folder", 3)
+    names = ["r001", "r002", "r003"]
+    apply(project, wire.url, verify=True)
+    with psycopg.connect(postgres_url, autocommit=True) as connection:
+        connection.execute(
+            "UPDATE is_db_bootstrap.lineage SET revisions = '{}', planned = '{r001,r002,r003}'"
+        )
+        connection.execute("DELETE FROM is_db_bootstrap.memory")
+    (project.folder / "r003.py").unlink()
+    apply(project, wire.url, verify=True)
+    assert ask(postgres_url, ROW)[0][1:] == ([], names)

@@ -831,7 +831,13 @@ class PostgreSQLBootstrapper:
         )
 
     def remember(self, memory: Memory) -> None:
-        """Write the record into the schema of our own, and read it back."""
+        """Write the record into the schema of our own, and read it back.
+
+        A run that was killed after its last revision has left its plan beside the version table. It
+        becomes what led there now.
+        """
+        with errors(self.target, lineage_table.PLACE):
+            self._revision_steps.complete_left_lineage()
         with errors(self.target, memory_table.PLACE):
             if not memory_table.write(self._reader(), memory, self._schema):
                 raise AccessDenied(

@@ -160,6 +160,17 @@ class RevisionSteps:
         """Let the plan become what led to the recorded revisions. Returns whether it was there."""
         return self._history.plan.reach(self._reader())
 
+    def complete_left_lineage(self) -> None:
+        """Write what led to the recorded revisions, where a run that was killed left its plan.
+
+        The lock is held, so no other run is about to do it. The plan of newer code is left as it
+        is, because only newer code knows what led there.
+        """
+        record = self._history.read(self._reader())
+        is_known = all(revision in self._chain.parents for revision in record.revisions)
+        if record.has_plan and record.revisions and is_known:
+            self._write_reached()
+
     def _write_reached(self) -> None:
         """Read what is recorded, and write what led there."""
         reader = self._reader()
