@@ -135,6 +135,24 @@ def test_what_differs_is_told_and_cannot_be_accepted(client, run):
 
 
 @ONLY_LITE
+def test_a_collection_of_a_newer_release_is_left_to_that_release(client, run):
+    """Its alias leads to a later version, and the declared one is there too."""
+    make(client, alias="")
+    schema = client.create_schema()
+    schema.add_field("id", DataType.INT64, is_primary=True)
+    schema.add_field("embedding", DataType.FLOAT_VECTOR, dim=16)
+    client.create_collection("docs_v2", schema=schema)
+    client.create_alias("docs_v2", "docs")
+    result = run()
+    assert result.exit_code == 6
+    error = result.stores[0].error
+    assert "Alias docs leads to docs_v2, a later version of docs_v1" in error.message
+    assert "the version of the blueprint that declares it" in error.hint
+    assert CONTRACT_PROPERTY not in (client.describe_collection("docs_v1").get("properties") or {})
+    assert run(Mode.PLAN).exit_code == 0  # a note there, because nothing is recorded
+
+
+@ONLY_LITE
 def test_a_milvus_without_the_collection_holds_nothing_to_adopt(client, run):
     assert run().exit_code == 6
     assert client.list_collections() == []

@@ -14,10 +14,12 @@ import pytest
 from commands import command
 from is_db_bootstrap import files, migrate
 from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import AccessDenied, StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import Settings, StoreUrl
+from is_db_bootstrap.stores.postgres import team_environment
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.file_digest import digest
 from team_project import TeamProject
@@ -301,6 +303,44 @@ def test_a_revision_that_is_not_applied_cannot_be_accepted(applied):
         applied.accept("c3")
     with pytest.raises(StoreConflict, match="There is no revision 'zz'"):
         applied.accept("zz")
+
+
+@pytest.mark.parametrize("names", [("a1",), ()])
+def test_a_schema_of_a_newer_release_is_accepted_by_that_release(applied, names):
+    applied.add("c3", "b2")
+    assert applied.run()[0] == 0
+    (applied.migrations / "c3.py").unlink()
+    applied.edit("a1")
+    before = applied.ask("SELECT * FROM is_db_bootstrap.lineage")
+    with pytest.raises(StoreConflict, match="is at revision c3, newer than this") as refused:
+        applied.accept(*names)
+    assert "the version of the blueprint that has c3" in refused.value.hint
+    assert applied.ask("SELECT * FROM is_db_bootstrap.lineage") == before
+
+
+def test_a_file_that_cannot_be_read_is_no_missing_right(tmp_path, postgres_url, monkeypatch):
+    """A team's Alembic imports its revisions, so a digest may be missing all the same."""
+    team = TeamProject(tmp_path, postgres_url)
+    monkeypatch.setenv("SHOP_DATABASE", team.address)
+    environ = {"POSTGRES_URL": postgres_url, "SHOP_DATABASE": team.address}
+    for name, before in (("a1", None), ("b2", "a1")):
+        team.revision(name, before, f'op.execute("CREATE TABLE t_{name} ()")')
+    code, _, told = command("apply", "--blueprint", str(team.toml), environ=environ)
+    assert code == 0, told
+    team.revision("b2", "a1", 'op.execute("CREATE TABLE t_other ()")')
+
+    def digest_of(path):
+        return "" if path.name == "a1.py" else real(path)
+
+    real = team_environment.digest_of
+    monkeypatch.setattr(team_environment, "digest_of", digest_of)
+    blueprint = load_blueprint(team.toml)
+    settings = Settings.load(blueprint, environ={"POSTGRES_URL": postgres_url})
+    with pytest.raises(StoreConflict, match="The file of revision a1 cannot be read"):
+        migrate.accept(blueprint, "a1", settings=settings)
+    accepted = migrate.accept(blueprint, settings=settings)
+    assert accepted.revisions == ("b2",)
+    assert any("a1 cannot be read" in note for note in accepted.notes)
 
 
 def test_a_role_that_may_not_write_our_schema_is_told_so(applied):

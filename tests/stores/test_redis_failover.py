@@ -12,7 +12,8 @@ from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import StoreUnavailable
-from is_db_bootstrap.results import Outcome
+from is_db_bootstrap.events import Phase
+from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.keyspace import Keyspace
@@ -157,6 +158,66 @@ def test_lifetimes_that_a_fail_over_interrupts_are_set_by_the_next_call(watched,
     with client_at(watched.master, password="right") as client:
         assert all(0 < client.ttl(f"cart:{number}") <= 60 for number in (0, 1500, 2999))
         assert isinstance(client, redis.Redis)
+
+
+def cut_off(watched):
+    """Let the Sentinel choose another master, and the old one go on as a master."""
+    old = watched.master
+    watched.fail_over()
+    watched.ask(old, "REPLICAOF", "NO", "ONE")
+    return old
+
+
+def test_a_repair_on_a_master_that_is_cut_off_is_not_told_as_done(watched, monkeypatch):
+    assert run(watched).ok
+    with client_at(watched.master, password="right") as client:
+        client.mset({f"cart:{number}": "x" for number in range(3)})
+        client.wait(1, 20_000)
+    store = RedisBootstrapper(watched.url, SHOP, timing=TIMING)
+    policy = RetryPolicy.of(TIMING)
+    look = BootstrapOrchestrator([store], retry=policy).run(Mode.REPAIR)
+    assert [change.name for change in look.stores[0].changes] == ["cart"]
+    plain_mend, old = MissingLifetimes.mend, []
+
+    def mended_then(self, masters, **given):
+        found = plain_mend(self, masters, **given)
+        old.append(cut_off(watched))
+        return found
+
+    with monkeypatch.context() as patch:
+        patch.setattr(MissingLifetimes, "mend", mended_then)
+        done = BootstrapOrchestrator([store], retry=policy).run(Mode.REPAIR, approved=look)
+    error = done.stores[0].error
+    assert done.exit_code == 4, done
+    assert f"call 127.0.0.1:{watched.master} the master now" in error.message
+    assert "3 keys had got a lifetime on that server before" in error.message
+    assert "Run repair again" in error.hint
+    watched.ask(old[0], "REPLICAOF", "127.0.0.1", watched.master)
+
+
+def test_a_master_that_is_cut_off_keeps_no_record_that_is_told_as_written(watched):
+    """The run has proved and verified everything, and is about to remember it."""
+    old, left = [], [True]
+
+    def observe(event):
+        if left and event.kind == "store-done" and event.phase is Phase.VERIFY:
+            left.clear()
+            old.append(cut_off(watched))
+
+    store = RedisBootstrapper(watched.url, SHOP, timing=TIMING)
+    engine = BootstrapOrchestrator(
+        [store],
+        observers=[observe],
+        retry=RetryPolicy.of(TIMING),
+        blueprint="shop",
+        fingerprint="f" * 12,
+    )
+    result = engine.run()
+    assert result.exit_code == 4, result
+    assert f"call 127.0.0.1:{watched.master} the master now" in result.stores[0].error.message
+    for port in watched.ports:
+        assert watched.ask(port, "EXISTS", "is-db-bootstrap:memory:shop") == 0
+    watched.ask(old[0], "REPLICAOF", "127.0.0.1", watched.master)
 
 
 def test_the_line_of_sentinels_is_typed(watched, tmp_path):

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.engine.store import RECORD, Adoption
+from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Change, Drift, Nature
+from is_db_bootstrap.stores.milvus.kind import KIND
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection
@@ -17,6 +19,16 @@ _NO_RECORD = (
     "Milvus records no difference: let `apply` make what is missing, and make a new version of a "
     "collection that differs (`is-db-bootstrap vector upgrade`)."
 )
+
+
+def newer_version(declared: Collection, live: Live) -> StoreConflict:
+    """The refusal of a collection of which a newer release of the blueprint has made a version."""
+    return StoreConflict(
+        KIND.name,
+        f"Alias {declared.alias} leads to {live.target}, a later version of {declared.name}.",
+        hint="Adopt with the version of the blueprint that declares it.",
+        subject=declared.name,
+    )
 
 
 def adoption(

@@ -241,7 +241,10 @@ class MilvusBootstrapper:
     # --- adopting
 
     def adoption(self) -> Adoption:
-        """What differs of the declared collections, and which ones nobody has marked as ours."""
+        """What differs of the declared collections, and which ones nobody has marked as ours.
+
+        Raises `StoreConflict` for a collection whose alias leads to a later version.
+        """
         from is_db_bootstrap.stores.milvus import adoption
 
         found: dict[str, Live] = {}
@@ -252,7 +255,7 @@ class MilvusBootstrapper:
             live = found[declared.name] = self._server.live(declared)
             self._memory.note(declared, live)
             if compare.goes_beyond(declared, live.target):
-                continue
+                raise adoption.newer_version(declared, live)
             differences += compare.drifts(declared, live, self._server.definition)
             if live.described is not None and not self._changes.is_marked(declared):
                 unmarked.append(declared)

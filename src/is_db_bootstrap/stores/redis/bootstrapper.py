@@ -36,7 +36,7 @@ from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.key_reader import names_after
-from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
+from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes, mend_and_confirm
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import (
@@ -261,6 +261,7 @@ class RedisBootstrapper:
         Raises `StoreUnavailable` when the lock was lost, and `StoreBusy` when another deployment
         has written its record meanwhile.
         """
+        self._refuse_other_master()
         with self._errors(self._memory_key):
             found = self._commands.get(self._memory_key)
         before = memory_record.read(self._memory_key, found)
@@ -273,8 +274,10 @@ class RedisBootstrapper:
             elif lease is not None:
                 expected[lease.key] = lease.value
             is_written = self._writes.write(expected, ("SET", self._memory_key, value))
-            if is_written and self._commands.get(self._memory_key) == value:
-                return
+            is_kept = is_written and self._commands.get(self._memory_key) == value
+        if is_kept:
+            self._refuse_other_master()
+            return
         if lease is not None:
             self._check_lease(lease)
         raise StoreBusy(
@@ -332,8 +335,14 @@ class RedisBootstrapper:
                 subject=self._record_key,
                 hint="A fail-over may be going on. Run again; what is recorded is read anew.",
             )
+        self._refuse_other_master()
         self._planned_on = text
         return None
+
+    def _refuse_other_master(self) -> None:
+        """Raise `StoreUnavailable` when the Sentinels have chosen another master since."""
+        limit_s = self._timing.connect_timeout_s
+        refuse_other_master(self._url, self._opened, limit_s, self._errors)
 
     def _not_written(self) -> str:
         """Why the record was not written; a remark when that does no harm."""
@@ -434,8 +443,7 @@ class RedisBootstrapper:
         Nothing is set where the user may not delete it again. Raises `StoreUnavailable` when the
         server does not keep it, or when the Sentinels have chosen another master since.
         """
-        limit_s = self._timing.connect_timeout_s
-        refuse_other_master(self._url, self._opened, limit_s, self._errors)
+        self._refuse_other_master()
         key = probe.new_key()
         with self._errors(key):
             probe.check_rights(self._commands, key)
@@ -471,12 +479,17 @@ class RedisBootstrapper:
     def repair(self, change: Change) -> str | None:
         """Give the keys of one pattern that have no lifetime the longest declared one.
 
-        A key that got a lifetime or another type meanwhile keeps that.
+        A key that got a lifetime or another type meanwhile keeps that. Raises `StoreUnavailable`,
+        which says how many keys were set, when the server is lost or is not the master any more.
         """
-        with self._errors(change.name, change):
-            opened = self._opened
-            masters, is_cluster = list(opened.masters()), opened.is_cluster
-            mended = self._lifetimes((change.name,)).mend(masters, is_cluster=is_cluster)
+        mended = mend_and_confirm(
+            self._lifetimes((change.name,)),
+            self._url,
+            self._opened,
+            self._timing.connect_timeout_s,
+            self._errors,
+            command="repair",
+        )
         done = mended.done.total()
         return f"{counted(done, 'key')} of {change.name} got a lifetime."
 

@@ -5,17 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
-from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.key_table import KeyTable, TableReader
-from is_db_bootstrap.stores.redis.lifetimes import Mended, MissingLifetimes
-from is_db_bootstrap.stores.redis.server import (
-    Server,
-    check_address,
-    open_server,
-    refuse_other_master,
-)
-from is_db_bootstrap.wording import counted
+from is_db_bootstrap.stores.redis.lifetimes import Mended, MissingLifetimes, mend_and_confirm
+from is_db_bootstrap.stores.redis.server import Server, check_address, open_server
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
@@ -76,17 +70,9 @@ class Keyspace:
         the Sentinels have chosen another master meanwhile.
         """
         missing = self._missing(names)
-        try:
-            with self._errors("the keys"):
-                is_cluster = self._opened.is_cluster
-                mended = missing.mend(self._masters, is_cluster=is_cluster)
-                refuse_other_master(self._url, self._opened, self._limit_s, self._errors)
-                return mended
-        except StoreUnavailable as exc:
-            set_before = counted(missing.done.total(), "key")
-            exc.message += f" {set_before} had got a lifetime on that server before."
-            exc.hint = "Run fix-ttl again when the store answers; it goes on with what is missing."
-            raise
+        return mend_and_confirm(
+            missing, self._url, self._opened, self._limit_s, self._errors, command="fix-ttl"
+        )
 
     def lifetime_s(self, name: str) -> int:
         """The longest declared lifetime of a pattern, in seconds."""

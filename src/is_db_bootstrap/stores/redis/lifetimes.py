@@ -10,12 +10,13 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import redis
 
 from is_db_bootstrap.blueprint import KeyPattern
-from is_db_bootstrap.stores.redis.errors import as_text, is_forbidden
+from is_db_bootstrap.errors import StoreUnavailable
+from is_db_bootstrap.stores.redis.errors import Translation, as_text, is_forbidden
 from is_db_bootstrap.stores.redis.key_patterns import PatternTable, name_text
 from is_db_bootstrap.stores.redis.key_reader import (
     BATCH,
@@ -26,6 +27,12 @@ from is_db_bootstrap.stores.redis.key_reader import (
     Look,
     look_again,
 )
+from is_db_bootstrap.stores.redis.server import refuse_other_master
+from is_db_bootstrap.wording import counted
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.settings import StoreUrl
+    from is_db_bootstrap.stores.redis.server import Server
 
 #: What becomes of one key: it is set, or left alone for one of these reasons.
 SET = "set"
@@ -132,6 +139,32 @@ class MissingLifetimes:
             if not self._names or key.name in self._names:
                 chosen.append(Chosen(name, text, key))
         return chosen
+
+
+def mend_and_confirm(
+    missing: MissingLifetimes,
+    url: StoreUrl,
+    server: Server,
+    limit_s: float,
+    errors: Translation,
+    *,
+    command: str,
+) -> Mended:
+    """Set these lifetimes, and see that the server was the master to the end.
+
+    Raises `StoreUnavailable`, which says how many keys were set, when the server is lost or the
+    Sentinels have chosen another master meanwhile. Its next step is `command`.
+    """
+    try:
+        with errors("the keys"):
+            mended = missing.mend(list(server.masters()), is_cluster=server.is_cluster)
+            refuse_other_master(url, server, limit_s, errors)
+            return mended
+    except StoreUnavailable as exc:
+        set_before = counted(missing.done.total(), "key")
+        exc.message += f" {set_before} had got a lifetime on that server before."
+        exc.hint = f"Run {command} again when the store answers; it goes on with what is missing."
+        raise
 
 
 def is_missing(look: Look) -> bool:
