@@ -182,7 +182,7 @@ def test_an_accepted_loss_of_a_part_accepts_no_loss_of_the_rest():
 
 
 def test_a_follower_makes_nothing_anew_that_was_lost_while_it_waited(pair):
-    first, second = pair
+    second = pair[1]
     run(*pair)
     second.wanted = ("a", "b")
     tries = []
