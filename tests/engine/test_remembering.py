@@ -8,7 +8,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.memory import Recall
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import LeftLease
-from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
+from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreUnavailable
 from is_db_bootstrap.results import Drift, LockHolder, Mode, Plan
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
@@ -149,6 +149,69 @@ def test_a_reset_is_looked_at_before_the_lock_only():
 
     first.try_lock = lock_after_other
     assert run(first, second, accept_reset=["postgres"]).exit_code == 0
+
+
+def lost_before_lock(first, loses):
+    """Lose something right before the run gets the lock of `first`."""
+    taken = first.try_lock
+
+    def lock_after_loss(owner):
+        loses()
+        return taken(owner)
+
+    first.try_lock = lock_after_loss
+
+
+def test_what_was_lost_while_the_run_waited_for_its_lock_is_not_made_anew(pair):
+    first, second = pair
+    run(*pair)
+    first.wanted = ("a", "b")
+    lost_before_lock(first, second.lose)
+    result = run(*pair)
+    assert (result.exit_code, result.store("redis").error.kind) == (8, "reset")
+    assert (first.applied, second.applied) == (["a"], [])
+
+
+def test_an_accepted_loss_of_a_part_accepts_no_loss_of_the_rest():
+    store = Remembering("milvus", ["a", "b"])
+    run(store, Remembering("redis"))
+    store.applied.remove("b")
+    lost_before_lock(store, store.applied.clear)
+    result = run(store, accept_reset=["milvus"])
+    assert (result.exit_code, store.applied) == (8, [])
+
+
+def test_a_follower_makes_nothing_anew_that_was_lost_while_it_waited(pair):
+    second = pair[1]
+    run(*pair)
+    second.wanted = ("a", "b")
+    tries = []
+
+    def held_by_other(_owner):
+        tries.append("try")
+        second.lose()
+        return LockHolder("another run")
+
+    second.try_lock = held_by_other
+    result = run(*pair, lock=LockPolicy(follow=True))
+    assert (result.exit_code, result.store("redis").error.kind, len(tries)) == (8, "reset", 1)
+    assert second.applied == []
+
+
+def test_rights_that_could_not_be_read_before_the_lock_are_read_under_it(pair):
+    first, second = pair
+    asked = []
+
+    def gone_at_first():
+        asked.append("rights")
+        if len(asked) == 1:
+            raise StoreUnavailable("redis", "The server is restarting.")
+        raise AccessDenied("redis", "The user may not write.")
+
+    second.check_rights = gone_at_first
+    result = run(first, second)
+    assert (result.exit_code, len(asked)) == (5, 2)
+    assert (first.applied, second.applied) == ([], [])
 
 
 def test_a_verify_that_fails_leaves_no_record(pair):

@@ -310,6 +310,24 @@ def test_a_blank_redis_that_is_declared_durable_is_a_reset(shop):
     assert changes(shop.converge(blueprint=durable)) == UNCHANGED
 
 
+def test_a_redis_that_is_lost_while_the_run_waits_for_its_lock_is_not_made_anew(shop, monkeypatch):
+    durable = replace(shop.blueprint, durable_keys=True)
+    shop.converge(blueprint=durable)
+    shop.add_revision("a2", "a1")
+    take = PostgreSQLBootstrapper.try_lock
+
+    def lock_after_loss(self, owner):
+        empty_redis(shop.cache)
+        return take(self, owner)
+
+    monkeypatch.setattr(PostgreSQLBootstrapper, "try_lock", lock_after_loss)
+    result = shop.run(blueprint=durable)
+    assert (result.exit_code, errors(result)) == (8, {"redis": "reset"})
+    assert shop.sql("SELECT to_regclass('t_a2') IS NULL") == [(True,)]
+    with shop.redis() as client:
+        assert client.keys() == []
+
+
 def test_a_run_of_one_store_merges_and_never_removes(shop):
     shop.converge()
     shop.add_revision("a2", "a1")

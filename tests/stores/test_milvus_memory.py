@@ -10,7 +10,8 @@ from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.engine.memory import Member
+from is_db_bootstrap.errors import StoreBusy, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Timing
 from is_db_bootstrap.stores.milvus import memory_collection, memory_properties
@@ -93,9 +94,9 @@ def converged(store):
     return store
 
 
-def run_remembered(store):
+def run_remembered(store, fingerprint="f"):
     """A run that is remembered, as those of the command are."""
-    return BootstrapOrchestrator([store], blueprint="mine", fingerprint="f").run()
+    return BootstrapOrchestrator([store], blueprint="mine", fingerprint=fingerprint).run()
 
 
 def fill(client, name):
@@ -288,13 +289,62 @@ def test_a_blueprint_made_from_what_exists_has_no_record_in_it(new, milvus_url):
 
 
 @on("lite")
-def test_a_collection_takes_so_many_records_and_then_says_so(new, monkeypatch):
+def test_a_milvus_takes_so_many_records_and_renews_those_that_it_has(new, monkeypatch):
     monkeypatch.setattr(memory_properties, "MOST_RECORDS", 2)
-    store = converged(new())
+    assert run_remembered(new()).outcome is Outcome.CHANGED
+    assert recalled(new()).full == ""
+    store = new()
+    store.ping(60)
     store.remember(record("milvus"))
-    assert recalled(new()).unable == ""
-    store.remember(record("milvus", "b" * 32))
-    assert "Milvus remembers 2 deployments and takes no more" in recalled(new()).unable
+    assert "Milvus remembers 2 deployments and takes no more" in recalled(new()).full
+    renewed = run_remembered(new(), "g")
+    assert (renewed.outcome, renewed.stores[0].error) == (Outcome.CHANGED, None)
+    assert not any("takes no more" in note for note in renewed.stores[0].notes)
+    assert run_remembered(new(), "g").outcome is Outcome.UNCHANGED
+
+
+@on("lite")
+def test_a_full_milvus_says_that_it_cannot_keep_a_new_record(new, monkeypatch):
+    monkeypatch.setattr(memory_properties, "MOST_RECORDS", 1)
+    elsewhere = {"milvus": Member("m", "another database", "an address")}
+    converged(new()).remember(record("milvus", members=elsewhere))
+    for _ in range(2):
+        result = run_remembered(new())
+        assert result.outcome is Outcome.UNCHANGED
+        assert any("takes no more" in note for note in result.stores[0].notes)
+    assert [each.key for each in recalled(new()).memories] == [KEY]
+
+
+def test_a_record_of_a_newer_version_under_our_key_is_left(new, client):
+    assert run_remembered(new()).outcome is Outcome.CHANGED
+    properties = client.describe_collection("docs_v1")["properties"]
+    [(name, text)] = [
+        each for each in properties.items() if each[0].startswith(memory_properties.PREFIX)
+    ]
+    newer = text.replace('"format": 1', '"format": 2')
+    client.alter_collection_properties("docs_v1", {name: newer})
+    assert recalled(new()).newer_keys == {name.removeprefix(memory_properties.PREFIX)}
+    result = run_remembered(new(), "g")
+    assert any("is newer. It is left alone" in note for note in result.stores[0].notes)
+    kept = client.describe_collection("docs_v1")["properties"]
+    assert kept[name] == newer
+    assert len([each for each in kept if each.startswith(memory_properties.PREFIX)]) == 2
+    assert run_remembered(new(), "g").outcome is Outcome.UNCHANGED
+
+
+@on("lite")
+def test_a_tiny_collection_that_does_not_show_its_record_leaves_the_earlier_one(
+    new, milvus_url, client
+):
+    memory_collection.write(converged(new())._server, KEY, "an earlier record")
+    with gateway(milvus_url, swallows=("CreateCollection",)) as url:
+        store = new(url=url)
+        store.ping(60)
+        with pytest.raises(StoreBusy, match="is not shown there"):
+            memory_collection.write(store._server, KEY, "a later record")
+        store.close()
+    [name] = [name for name in client.list_collections() if memory_collection.is_memory(name)]
+    assert "an earlier record" in str(client.describe_collection(name))
 
 
 @on("lite")

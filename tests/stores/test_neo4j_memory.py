@@ -12,6 +12,7 @@ import pytest
 
 from is_db_bootstrap.blueprint import Blueprint, SeedNode
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.memory import Member
 from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -61,6 +62,11 @@ def converge(store):
     store.ping(60)
 
 
+def run_remembered(store, fingerprint="f"):
+    """A run that is remembered, as those of the command are."""
+    return BootstrapOrchestrator([store], blueprint="mine", fingerprint=fingerprint).run()
+
+
 @both
 def test_a_new_database_is_blank_and_a_converged_one_holds_its_history(store):
     before = recalled(store)
@@ -99,9 +105,11 @@ def test_a_record_is_written_under_the_lease_of_the_run(store, query):
     assert recalled(store).memories == ()
 
 
-def test_records_of_another_blueprint_are_no_memories_of_this_one(store):
+def test_records_of_another_blueprint_are_no_memories_of_this_one(store, query):
     converge(store)
     store.remember(record("neo4j", blueprint="theirs"))
+    # The query leaves them out, so that one which is broken for others does not count here either.
+    query("MATCH (n:__IsDbBootstrapMemory) SET n.record = 'broken'")
     assert recalled(store).memories == ()
 
 
@@ -204,12 +212,45 @@ def test_a_recall_after_a_plan_sends_no_query_of_its_own(store, monkeypatch):
     assert len(texts) == planned
 
 
-def test_a_database_takes_so_many_records_and_then_says_so(store, monkeypatch):
+def test_a_database_takes_so_many_records_and_renews_those_that_it_has(store, monkeypatch):
     monkeypatch.setattr(memory_node, "MOST_RECORDS", 1)
     converge(store)
-    assert recalled(store).unable == ""
-    store.remember(record("neo4j"))
-    assert "Neo4j remembers 1 deployment and takes no more" in recalled(store).unable
+    store.remember(record("neo4j", blueprint="theirs", key="c" * 32))
+    assert recalled(store).full == ""
+    assert run_remembered(store).outcome is Outcome.CHANGED
+    store.ping(60)
+    assert "Neo4j remembers 1 deployment and takes no more" in recalled(store).full
+    renewed = run_remembered(store, "g")
+    assert (renewed.outcome, renewed.stores[0].notes) == (Outcome.CHANGED, ())
+    assert run_remembered(store, "g").outcome is Outcome.UNCHANGED
+
+
+def test_a_full_database_says_that_it_cannot_keep_a_new_record(store, query, monkeypatch):
+    monkeypatch.setattr(memory_node, "MOST_RECORDS", 1)
+    converge(store)
+    members = {"neo4j": Member("elsewhere", "another database", "an address")}
+    store.remember(record("neo4j", members=members))
+    for _ in range(2):
+        result = run_remembered(store)
+        assert result.outcome is Outcome.UNCHANGED
+        assert "takes no more. This one is remembered by its other stores" in result.stores[0].notes[0]
+    assert query("MATCH (n:__IsDbBootstrapMemory) RETURN count(n) AS n") == [{"n": 1}]
+
+
+def test_a_record_of_a_newer_version_under_our_key_is_left(store, query):
+    assert run_remembered(store).outcome is Outcome.CHANGED
+    query(
+        "MATCH (n:__IsDbBootstrapMemory) "
+        "SET n.record = replace(n.record, '\"format\": 1', '\"format\": 2')"
+    )
+    [before] = query("MATCH (n:__IsDbBootstrapMemory) RETURN n.key AS key, n.record AS record")
+    store.ping(60)
+    assert recalled(store).newer_keys == {before["key"]}
+    result = run_remembered(store, "g")
+    assert any("is newer. It is left alone" in note for note in result.stores[0].notes)
+    kept = query("MATCH (n:__IsDbBootstrapMemory) RETURN n.key AS key, n.record AS record")
+    assert before in kept
+    assert len({row["key"] for row in kept}) == 2
 
 
 def test_the_record_is_no_finding_and_changes_no_verdict(store):
@@ -238,7 +279,7 @@ def _admin(server, *arguments):
 
 def _identity(server):
     with neo4j_driver(server) as driver:
-        (row,) = driver.execute_query(memory_node.READ).records
+        (row,) = driver.execute_query(memory_node.READ, blueprint="").records
     return memory_node.identity_of(row)
 
 

@@ -12,15 +12,18 @@ _ANSWER_S = 60
 
 
 class _Gateway(grpc.GenericRpcHandler):
-    def __init__(self, channel, unknown):
+    def __init__(self, channel, unknown, swallows):
         self._channel = channel
         self._unknown = unknown
+        self._swallows = swallows
 
     def service(self, details):
         def answer(request, context):
             name = details.method.rpartition("/")[2]
             if name in self._unknown:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name}")
+            if name in self._swallows:
+                return b""  # a Status that tells of no error
             call = self._channel.unary_unary(details.method)
             metadata = [pair for pair in context.invocation_metadata() if pair[0] != "user-agent"]
             return call(request, metadata=metadata, timeout=_ANSWER_S)
@@ -29,10 +32,13 @@ class _Gateway(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def gateway(url, *unknown):
-    """The address of a way to `url` that refuses the calls named `unknown`."""
+def gateway(url, *unknown, swallows=()):
+    """The address of a way to `url` that refuses the calls named `unknown`.
+
+    It says of those named in `swallows` that they succeeded, and makes none of them.
+    """
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
-        server = grpc.server(ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown),))
+        server = grpc.server(ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown, swallows),))
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:

@@ -15,13 +15,16 @@ from is_db_bootstrap.names import StoreName
 
 #: The format of the records that this version writes. A higher one was written by a newer version.
 FORMAT = 1
+#: Stands in an identity, between slashes, for what could not be seen of it.
+UNSEEN = "?"
 
 
 @dataclass(frozen=True, slots=True)
 class Member:
     """A store of a converged run, as it is remembered."""
 
-    #: What tells this store from another one at the same address. Never empty.
+    #: What tells this store from another one at the same address. Never empty. Its parts are
+    #: divided by slashes. A part that could not be seen is `UNSEEN`.
     identity: str
     #: What the blueprint uses on the server, without the server: its database, and its schema.
     place: str
@@ -46,6 +49,26 @@ class Memory:
     #: When the record was written, in UTC.
     recorded_at: datetime
     members: Mapping[StoreName, Member] = field(default_factory=dict)
+
+
+def is_same_identity(one: str, other: str) -> bool:
+    """Whether two identities may be of one store. A part that was not seen differs from none."""
+    parts, others = one.split("/"), other.split("/")
+    if len(parts) != len(others):
+        return False
+    pairs = zip(parts, others, strict=True)
+    return all(a == b or UNSEEN in {a, b} for a, b in pairs)
+
+
+def fuller_identity(now: str, before: str) -> str:
+    """What was seen `now`, with what was seen `before` of the same store in the place of the rest.
+
+    An identity of another store adds nothing.
+    """
+    if not is_same_identity(now, before):
+        return now
+    pairs = zip(now.split("/"), before.split("/"), strict=True)
+    return "/".join(b if a == UNSEEN else a for a, b in pairs)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,10 +55,10 @@ class BootstrapOrchestrator:
     since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all stores of
     the blueprint. `bystanders` are those of them that this run leaves out and that it may ask
     what they remember, before it makes a store anew. With `is_one_of_many`, this is a target of a
-    fleet, and its addresses tell it from the others. Each run has the id `run_id`, or without it a new one. With `climbs`, a
-    wait looks at each rung of the ladder, and not only whether a store is usable. Observers
-    receive events one at a time, from any thread. Raises `ConfigurationError` for no
-    bootstrapper, and for two of one store.
+    fleet, and its addresses tell it from the others. Each run has the id `run_id`, or without it a
+    new one. With `climbs`, a wait looks at each rung of the ladder, and not only whether a store is
+    usable. Observers receive events one at a time, from any thread. Raises `ConfigurationError` for
+    no bootstrapper, and for two of one store.
     """
 
     def __init__(

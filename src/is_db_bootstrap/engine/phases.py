@@ -26,6 +26,7 @@ from is_db_bootstrap.engine.store import (
     CanCheckRights,
     CanComparePending,
     CanCreateDatabase,
+    CanForeseeRefusal,
     CanProve,
     CanReleaseLapsed,
     CanReport,
@@ -204,6 +205,8 @@ class Phases:
         if not self._remembering.refuse_losses():
             return False
         self._remembering.mark_due()
+        if not self._foresee_refusals():
+            return False
         if self._run.mode is not Mode.PLAN or not self._run.tells_statements:
             return True
         return self._tell_all_statements()
@@ -217,6 +220,23 @@ class Phases:
             return False
         errors = [track.error for track in self._run.tracks if track.error is not None]
         return all(isinstance(error, VerificationFailed) for error in errors)
+
+    def _foresee_refusals(self) -> bool:
+        """Let each store in which a record is due say whether it can keep that.
+
+        A record that cannot be kept is a note, and no lock is taken for it. Whether all could say.
+        """
+        due = [track for track in self._run.tracks if track.memory is not None]
+        able = [track for track in due if isinstance(track.store, CanForeseeRefusal)]
+        if not able or self._run.mode not in {Mode.PLAN, Mode.APPLY}:
+            return True
+        if not self._workers.run_phase(Phase.PLAN, self._foresee_refusal, able, quiet=True):
+            return False
+        self._remembering.mark_due()
+        return True
+
+    def _foresee_refusal(self, track: Track) -> None:
+        self._look_while_busy(track, partial(self._remembering.foresee_refusal, track))
 
     def _judge_adoption(self) -> bool:
         """Refuse blank stores, and names that do not differ. Whether the run goes on.
@@ -703,8 +723,9 @@ class Phases:
         self._refuse_change(track)
         began = time.monotonic()
         write = partial(self._remembering.write, track)
-        track.note(self._look_while_busy(track, write, Phase.VERIFY) or "")
-        if not track.changed:
+        refusal = self._look_while_busy(track, write, Phase.VERIFY)
+        track.note(refusal or "")
+        if not refusal and not track.changed:
             change = track.memory_change
             self._record_change(track, change, Outcome.CHANGED, time.monotonic() - began)
 

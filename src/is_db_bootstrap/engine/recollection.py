@@ -13,7 +13,13 @@ from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 from is_db_bootstrap import __version__
-from is_db_bootstrap.engine.memory import Member, Memory, Recall
+from is_db_bootstrap.engine.memory import (
+    Member,
+    Memory,
+    Recall,
+    fuller_identity,
+    is_same_identity,
+)
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 
 
@@ -142,7 +148,7 @@ class Recollection:
         return is_there and known.recall.place == member.place
 
     def _is_witness(self, recall: Recall, member: Member) -> bool:
-        return recall.identity in {"", member.identity}
+        return not recall.identity or is_same_identity(recall.identity, member.identity)
 
     def _best(self, found: Sequence[tuple[StoreName, Memory]]) -> Memory | None:
         """Of several records, the one of which most is as it says. Of equal ones, the latest."""
@@ -152,7 +158,7 @@ class Recollection:
     def _agreement(self, memory: Memory) -> int:
         """How many stores of this run are as the record tells of them."""
         return sum(
-            self.known[store].recall.identity in {"", member.identity}
+            self._is_witness(self.known[store].recall, member)
             for store, member in memory.members.items()
             if store in self.known
         )
@@ -222,15 +228,38 @@ class Recollection:
         is_ahead = any(known.is_ahead for known in self._own.values())
         wanted = replace(
             template,
-            key=base.key if base else uuid.uuid4().hex,
+            key=self._present_key() or uuid.uuid4().hex,
             fingerprint=base.fingerprint if base and is_ahead else template.fingerprint,
             members=self._wanted_members(base, is_ahead=is_ahead),
         )
         return {
             store: wanted
             for store, known in self._own.items()
-            if not known.recall.unable and not self._is_recorded(known.recall, wanted, is_ahead)
+            if not known.recall.unable
+            and not self._is_recorded(known.recall, wanted, is_ahead)
+            and not _has_no_room(known.recall, wanted.key)
         }
+
+    def without_room(self) -> dict[StoreName, str]:
+        """The stores that lack our record and take no further one, each with the reason."""
+        key = self._present_key()
+        return {
+            store: known.recall.full
+            for store, known in self._own.items()
+            if not known.recall.unable and _has_no_room(known.recall, key)
+        }
+
+    def _present_key(self) -> str:
+        """The key of the record that is carried on. Empty: a new one is to be made.
+
+        A key under which a newer version keeps its record stays with that version.
+        """
+        taken = {key for known in self.known.values() for key in known.recall.newer_keys}
+        for witnesses in (True, False):
+            free = [each for each in self._ours(witnesses=witnesses) if each[1].key not in taken]
+            if best := self._best(free):
+                return best.key
+        return ""
 
     def _wanted_members(self, base: Memory | None, *, is_ahead: bool) -> dict[StoreName, Member]:
         """What is remembered of each store: of those of this run anew, of others as before."""
@@ -245,12 +274,22 @@ class Recollection:
             if is_ahead and store in before:
                 holds |= {*before[store].holds}
             members[store] = Member(
-                identity=known.recall.identity or self._minted_identity(store, before),
+                identity=self._identity(store, before),
                 place=known.recall.place,
                 address=known.address,
                 holds=tuple(sorted(holds)),
             )
         return members
+
+    def _identity(self, store: StoreName, before: Mapping[StoreName, Member]) -> str:
+        """The identity that the store has, or the one that we give it.
+
+        What this run could not see of it, and an earlier one could, is kept.
+        """
+        seen = self._own[store].recall.identity
+        if not seen:
+            return self._minted_identity(store, before)
+        return fuller_identity(seen, before[store].identity) if store in before else seen
 
     def _minted_identity(self, store: StoreName, before: Mapping[StoreName, Member]) -> str:
         """The identity that we wrote into a store, or a new one.
@@ -276,6 +315,11 @@ def template(blueprint: str, fingerprint: str, run_id: str) -> Memory:
     """What a run says of itself in its record."""
     now = datetime.now(UTC).replace(microsecond=0)
     return Memory("", blueprint, fingerprint, run_id, __version__, now)
+
+
+def _has_no_room(recall: Recall, key: str) -> bool:
+    """Whether a store takes no further record, and has none under this key to renew."""
+    return bool(recall.full) and key not in {memory.key for memory in recall.memories}
 
 
 def _server(address: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -10,8 +11,8 @@ from is_db_bootstrap.engine import memory_words, recollection
 from is_db_bootstrap.engine.bystanders import ANSWER_S, Heard, ask_bystanders
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.recollection import Known, Loss, Recollection
-from is_db_bootstrap.engine.store import CanRemember
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 
@@ -34,6 +35,8 @@ class Remembering:
         self._heard: Heard | None = None
         #: The losses that the first plan has shown. None before it was judged.
         self._first_losses: Mapping[StoreName, Loss] | None = None
+        #: Why stores cannot keep the record that is due there, as these have foreseen.
+        self._refusals: dict[StoreName, str] = {}
 
     def look(self, track: Track) -> Recall | None:
         """What a store remembers, right after its plan. None for one that does not remember."""
@@ -117,20 +120,35 @@ class Remembering:
             self._rules.blueprint, self._rules.fingerprint, self._run.run_id
         )
         due = found.to_record(template)
+        for refused in self._refusals:
+            due.pop(refused, None)
         if self._run.mode is Mode.APPLY and not self._rules.verify:
             # Nobody knows whether the stores are converged, so nothing is to be written.
             for track in self._run.tracks:
                 track.note(memory_words.UNRECORDED if track.store.name in due else "")
             return
+        without_room = found.without_room()
         for track in self._run.tracks:
             track.memory = due.get(track.store.name)
             if self._run.mode is Mode.APPLY and track.recall is not None:
-                track.note(track.recall.unable)
+                track.note(track.recall.unable, self._refusals.get(track.store.name, ""))
+                track.note(without_room.get(track.store.name, ""))
                 if found.is_ambiguous:
                     track.note(memory_words.ambiguous(self._rules.blueprint))
 
+    def foresee_refusal(self, track: Track) -> None:
+        """Note why a store cannot keep the record that is due there, if it can foresee that.
+
+        A store that has gone is waited for by the lock.
+        """
+        if not isinstance(track.store, CanForeseeRefusal):
+            return
+        with suppress(StoreUnavailable):
+            if refusal := track.store.memory_refusal():
+                self._refusals[track.store.name] = refusal
+
     def write(self, track: Track) -> str | None:
-        """Write the record of one store. Returns a remark of the store, or None."""
+        """Write the record of one store. Returns why that was not done, or None."""
         if track.memory is None or not isinstance(track.store, CanRemember):
             return None
         return track.store.remember(track.memory)

@@ -447,9 +447,20 @@ class CanRemember(Protocol):
         """
 
     def remember(self, memory: Memory) -> str | None:
-        """Write the record, in the place of the one with the same key. Returns a remark, or None.
+        """Write the record, in the place of the one with the same key.
 
-        The engine calls this under the lock, after verify.
+        Returns why it was not written, or None. The engine calls this under the lock, after verify.
+        """
+
+
+@runtime_checkable
+class CanForeseeRefusal(Protocol):
+    """A store that finds out, without writing anything, whether it may keep a record."""
+
+    def memory_refusal(self) -> str:
+        """Why this user may not write the record, as a sentence with the remedy. Empty: it may.
+
+        The engine asks only where a record is due, so that no lock is taken for nothing.
         """
 
 

@@ -21,6 +21,10 @@ class Kept:
     where: str
     #: The statement or call that removes the record.
     removal: str
+    #: The key under which the record lies. Empty where only its text tells.
+    key: str = ""
+    #: The object that an error about the record names. Empty: `where`.
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,10 +33,12 @@ class Recalled:
 
     memories: tuple[Memory, ...] = ()
     remarks: tuple[str, ...] = ()
+    #: The keys of records that a newer version wrote.
+    newer_keys: frozenset[str] = frozenset()
 
 
 def full(store: str, count: int, most: int, removal: str) -> str:
-    """Why a store takes no more records. Empty while it takes them.
+    """Why a store takes no further record. Empty while it takes them.
 
     Each run reads all records of its store, so their number is bounded.
     """
@@ -48,17 +54,19 @@ def read_kept(store: StoreName, blueprint: str, kept: Iterable[Kept]) -> Recalle
     """The records of `blueprint`. Raises `StoreConflict` for a record that cannot be read."""
     memories: list[Memory] = []
     remarks: dict[str, None] = {}
+    newer_keys: set[str] = set()
     for each in kept:
         try:
             found = from_text(each.text or "")
         except NewerMemory as exc:
             remarks[_told_newer(each, exc)] = None
+            newer_keys |= {each.key, exc.key} - {""}
         except BrokenMemory as exc:
             raise _broken(store, each, exc) from None
         else:
             if found.blueprint == blueprint:
                 memories.append(found)
-    return Recalled(tuple(memories), tuple(remarks))
+    return Recalled(tuple(memories), tuple(remarks), frozenset(newer_keys))
 
 
 def _told_newer(kept: Kept, newer: NewerMemory) -> str:
@@ -74,6 +82,6 @@ def _broken(store: StoreName, kept: Kept, broken: BrokenMemory) -> StoreConflict
         store,
         f"The {kept.where}, which says what was converged together with this store, cannot be "
         f"read: {broken}.",
-        subject=kept.where,
+        subject=kept.subject or kept.where,
         hint=f"Nothing else depends on it. Remove it and run again: {kept.removal}",
     )

@@ -8,10 +8,13 @@ changed, so a new record is a new collection, and then the old one is dropped.
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 from pymilvus import DataType, MilvusClient
 
+from is_db_bootstrap.errors import StoreBusy
+from is_db_bootstrap.stores.milvus.kind import KIND
 from is_db_bootstrap.stores.recalled import Kept
 
 if TYPE_CHECKING:
@@ -36,18 +39,21 @@ def kept(server: Server) -> list[Kept]:
     for name in _names(server):
         described = server.described(name)
         if described is not None:
-            properties = described.get("properties") or {}
-            text = properties.get(_PROPERTY) or described.get("description")
+            text = next(filter(None, _texts_of(described)), "")
             removal = f"MilvusClient.drop_collection({name!r})."
-            found.append(Kept(str(text or ""), f"record in collection {name}", removal))
+            key = name.removeprefix(PREFIX).rpartition("_")[0]
+            found.append(Kept(text, f"record in collection {name}", removal, key=key))
     return found
 
 
 def write(server: Server, key: str, text: str) -> None:
-    """Keep a record, and drop the earlier one of its key."""
-    own = PREFIX + key
+    """Keep a record, and drop the earlier one of its key once the new one was read back.
+
+    Raises `StoreBusy` when the server does not show the new one.
+    """
+    own = f"{PREFIX}{key}_"
     digest = hashlib.sha256(text.encode()).hexdigest()[:8]
-    name = f"{own}_{digest}"
+    name = f"{own}{digest}"
     if server.described(name) is None:
         schema = MilvusClient.create_schema(auto_id=True, description=text)
         schema.add_field("id", DataType.INT64, is_primary=True)
@@ -55,9 +61,22 @@ def write(server: Server, key: str, text: str) -> None:
         server.client.create_collection(
             name, schema=schema, properties={_PROPERTY: text}, **server.change_options
         )
+    if text not in _texts_of(server.described(name) or {}):
+        raise StoreBusy(
+            KIND.name,
+            f"The record of this run was written to {name}, and is not shown there.",
+            subject=name,
+            hint="The earlier record is left. Run again.",
+        )
     for other in _names(server):
         if other.startswith(own) and other != name:
             server.client.drop_collection(other, **server.change_options)
+
+
+def _texts_of(described: Mapping[str, Any]) -> tuple[str, str]:
+    """What a collection has as its property, and as its description."""
+    properties = described.get("properties") or {}
+    return str(properties.get(_PROPERTY) or ""), str(described.get("description") or "")
 
 
 def _names(server: Server) -> list[str]:

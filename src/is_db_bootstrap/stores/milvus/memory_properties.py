@@ -10,7 +10,7 @@ none. `memory_collection` is for a server that refuses.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import grpc
@@ -111,7 +111,9 @@ class MemoryProperties:
         """What this Milvus holds and remembers. Raises `StoreConflict` for a broken record."""
         with self._errors("the memory"):
             seen = self._look()
-            recalled = self._read(seen)
+            kept = self._kept(seen)
+            count = len({each.key for each in kept})
+            recalled = self._read(kept)
             known = {name for each in recalled.memories for name in _own_holds(each)}
             parts = dict(part for each in seen for part in self._parts(each, known))
         is_anything_there = any(each.physical or _other_version(each) for each in seen)
@@ -121,7 +123,8 @@ class MemoryProperties:
             holds=tuple(name for name, is_there in parts.items() if is_there),
             missing=tuple(name for name, is_there in parts.items() if not is_there),
             memories=recalled.memories,
-            unable=full("Milvus", len(recalled.memories), MOST_RECORDS, _REMOVAL),
+            full=full("Milvus", count, MOST_RECORDS, _REMOVAL),
+            newer_keys=recalled.newer_keys,
             remarks=recalled.remarks,
         )
 
@@ -137,15 +140,17 @@ class MemoryProperties:
         behind = self._server.described(str(live.target)) if is_other else None
         return Seen(declared, live, behind)
 
-    def _read(self, seen: Sequence[Seen]) -> Recalled:
+    def _kept(self, seen: Sequence[Seen]) -> list[Kept]:
         found = [_kept(*each) for one in seen for each in one.properties]
-        if not found:
-            found = memory_collection.kept(self._server)
+        return found or memory_collection.kept(self._server)
+
+    def _read(self, found: Sequence[Kept]) -> Recalled:
+        """Of several records under one key, the latest. A key of a newer version is not ours."""
         recalled = read_kept(KIND.name, self._blueprint.name, found)
         newest: dict[str, Memory] = {}
         for each in sorted(recalled.memories, key=lambda memory: memory.recorded_at):
             newest[each.key] = each
-        return Recalled(tuple(newest.values()), recalled.remarks)
+        return replace(recalled, memories=tuple(newest.values()))
 
     def _parts(self, seen: Seen, known: set[str]) -> Iterator[tuple[str, bool]]:
         """What has the data of a declared collection, and whether it is there.
@@ -229,4 +234,5 @@ def _kept(collection: str, key: str, text: str) -> Kept:
         text,
         f"property {key} of {collection}",
         f"MilvusClient.alter_collection_properties({collection!r}, {{{key!r}: ''}}).",
+        key=key.removeprefix(PREFIX),
     )

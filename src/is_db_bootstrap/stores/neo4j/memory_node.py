@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.neo4j.fence import Fence
 
 LABEL = "__IsDbBootstrapMemory"
-#: Records that a database takes.
+#: Records that a database takes of one blueprint.
 MOST_RECORDS = 1000
 #: What a database holds that a run would make anew: without it, every file runs again.
 HISTORY = "the history of its Cypher files"
@@ -42,16 +42,16 @@ _IDENTITY = """
 CALL db.info() YIELD id AS database, name AS place
 CALL dbms.info() YIELD id AS server
 """
+#: The records of one blueprint, and those that say of no blueprint.
+_OURS = f"(m:{LABEL}) WHERE coalesce(m.blueprint, $blueprint) = $blueprint"
 #: One row for each record, and one row when there is none.
-READ = f"{_IDENTITY}OPTIONAL MATCH (m:{LABEL}) RETURN m, null AS r, database, place, server"
+READ = f"{_IDENTITY}OPTIONAL MATCH {_OURS} RETURN m, null AS r, database, place, server"
 #: The same, and the rows of `history.READ`, so that a plan asks once.
 READ_WITH_HISTORY = (
     f"{history.READ}, null AS database, null AS place, null AS server UNION ALL {READ}"
 )
 #: The records for a user who may not ask for the identity.
-READ_BARE = (
-    f"OPTIONAL MATCH (m:{LABEL}) RETURN m, null AS r, '' AS database, '' AS place, '' AS server"
-)
+READ_BARE = f"OPTIONAL MATCH {_OURS} RETURN m, null AS r, '' AS database, '' AS place, '' AS server"
 #: Puts a record in the place of the one with its key.
 WRITE = f"MERGE (m:{LABEL} {{key: $key}}) SET m.record = $record, m.blueprint = $blueprint"
 #: What is recorded under a key.
@@ -88,7 +88,7 @@ class MemoryNodes:
     def look_with_history(self, session: neo4j.Session) -> Rows:
         """The rows of `history.READ`. The records are seen in the same query."""
         try:
-            rows = self._database.rows(session, READ_WITH_HISTORY)
+            rows = self._database.rows(session, READ_WITH_HISTORY, blueprint=self._blueprint)
         except raised.ClientError as exc:
             if errors.code(exc) not in _UNASKED:
                 raise
@@ -102,11 +102,11 @@ class MemoryNodes:
         if self._seen is not None:
             return
         try:
-            self._seen = self._database.rows(session, READ)
+            self._seen = self._database.rows(session, READ, blueprint=self._blueprint)
         except raised.ClientError as exc:
             if errors.code(exc) not in _UNASKED:
                 raise
-            self._seen = self._database.rows(session, READ_BARE)
+            self._seen = self._database.rows(session, READ_BARE, blueprint=self._blueprint)
 
     def recall(
         self,
@@ -138,7 +138,8 @@ class MemoryNodes:
             holds=(HISTORY,) if is_recorded else (),
             missing=(HISTORY,) if is_file_pending and not is_recorded else (),
             memories=recalled.memories,
-            unable=full("Neo4j", len(nodes), MOST_RECORDS, _REMOVAL),
+            full=full("Neo4j", len(nodes), MOST_RECORDS, _REMOVAL),
+            newer_keys=recalled.newer_keys,
             remarks=recalled.remarks,
         )
 
@@ -181,6 +182,7 @@ def _kept(node: neo4j.graph.Node) -> Kept:
         text if isinstance(text, str) else None,
         f"node {LABEL} {node.get('key') or node.element_id}",
         f"MATCH (m:{LABEL}) WHERE elementId(m) = '{node.element_id}' DELETE m",
+        key=str(node.get("key") or ""),
     )
 
 

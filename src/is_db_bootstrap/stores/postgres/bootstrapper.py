@@ -815,46 +815,46 @@ class PostgreSQLBootstrapper:
         reader = self.reader()
         if reader is None:
             return Recall(place, is_blank=True, missing=(made,))
-        texts = self._history.memory_texts(reader)
+        rows = self._history.memory_rows(reader)
         seen = self._history.seen
-        records = memory_table.read(texts, self._blueprint.name, self._schema)
+        recalled = memory_table.read(rows, self._blueprint.name)
         is_there = seen.has_record_table or self._is_there_unrecorded
         return Recall(
             place,
             identity=seen.identity,
-            is_blank=not is_there and not texts,
+            is_blank=not is_there and not rows,
             holds=(made,) if is_there else (),
             missing=() if is_there else (made,),
-            memories=records.memories,
+            memories=recalled.memories,
             unable=seen.unable,
-            remarks=records.remarks,
+            is_unread=seen.may_read is False,
+            newer_keys=recalled.newer_keys,
+            remarks=(*recalled.remarks, *seen.remarks),
         )
 
-    def remember(self, memory: Memory) -> None:
+    def remember(self, memory: Memory) -> str | None:
         """Write the record into the schema of our own, and read it back.
 
         A run that was killed after its last revision has left its plan beside the version table. It
-        becomes what led there now.
+        becomes what led there now. Returns a remark when the role may not write the record.
         """
         with errors(self.target, lineage_table.PLACE):
             self._revision_steps.complete_left_lineage()
-        with errors(self.target, memory_table.PLACE):
-            if not memory_table.write(self._reader(), memory, self._schema):
-                raise AccessDenied(
-                    self.name,
-                    f"The record of what was converged could not be written to "
-                    f"{memory_table.PLACE}.",
-                    hint="Let an administrator grant the right to write there.",
-                    subject=memory_table.PLACE,
-                )
-            found = memory_table.texts_of(self._reader(), memory.blueprint, self._schema)
-        if to_text(memory) not in found:
+        try:
+            with errors(self.target, memory_table.PLACE):
+                if not memory_table.write(self._reader(), memory, self._schema):
+                    return self._history.seen.refusal
+                found = memory_table.rows_of(self._reader(), memory.blueprint, self._schema)
+        except AccessDenied:
+            return self._history.seen.refusal
+        if (memory.key, to_text(memory)) not in found:
             raise StoreUnavailable(
                 self.name,
                 f"{self.target} did not keep the record of what was converged.",
                 hint="A fail-over may be going on. Run again.",
                 subject=memory_table.PLACE,
             )
+        return None
 
     # --- demo rows
 

@@ -112,7 +112,7 @@ class History:
         named = self.table.replace("%", "%%")
         query = f"""
             SELECT version_num, comment, {_LINEAGE if may_read_lineage else _NO_LINEAGE},
-                   {memory_table.TEXTS if self.seen.may_read else memory_table.NO_TEXTS}
+                   {memory_table.ROWS if self.seen.may_read else memory_table.NO_ROWS}
             FROM (SELECT obj_description(%(table)s::regclass, 'pg_class') AS comment) AS described
             LEFT JOIN {named} ON true
         """  # noqa: S608 - quoted
@@ -124,8 +124,8 @@ class History:
         except psycopg.Error as exc:
             raise translated(exc, self._target, self.place.shown) from exc
         revisions = [revision for revision, *_ in rows if revision is not None]
-        _, comment, recorded, texts = rows[0]
-        self.seen = replace(self.seen, has_record_table=True, texts=tuple(texts or ()))
+        _, comment, recorded, kept = rows[0]
+        self.seen = replace(self.seen, has_record_table=True, rows=memory_table.as_rows(kept))
         return Record.of(
             revisions,
             comment,
@@ -168,15 +168,15 @@ class History:
             raise TypeError(query)
         return tuple(row)
 
-    def memory_texts(self, reader: psycopg.Connection[Any]) -> tuple[str, ...]:
+    def memory_rows(self, reader: psycopg.Connection[Any]) -> tuple[memory_table.Row, ...]:
         """The records of what was converged, as the last `read` has seen them.
 
         Without a version table they were not seen, so they are asked for.
         """
         if self.seen.has_record_table or not self.seen.may_read:
-            return self.seen.texts
+            return self.seen.rows
         with errors(self._target, memory_table.PLACE):
-            return memory_table.texts_of(reader, self._blueprint, self._schema)
+            return memory_table.rows_of(reader, self._blueprint, self._schema)
 
     def is_locked_elsewhere(self) -> bool:
         """Whether another run holds the lock of the schema."""

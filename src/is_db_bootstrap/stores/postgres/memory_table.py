@@ -7,19 +7,23 @@ the same as in the other stores.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
-from is_db_bootstrap.engine.memory import Memory
-from is_db_bootstrap.engine.memory_text import BrokenMemory, NewerMemory, from_text, to_text
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.engine.memory import UNSEEN, Memory
+from is_db_bootstrap.engine.memory_text import to_text
 from is_db_bootstrap.stores.postgres import own_schema
+from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME
 from is_db_bootstrap.stores.postgres.own_schema import SCHEMA, literal
+from is_db_bootstrap.stores.recalled import Kept, Recalled, read_kept
 from is_db_bootstrap.wording import visible
+
+#: Key and text of a record.
+Row = tuple[str, str]
 
 TABLE = "memory"
 PLACE = f"{SCHEMA}.{TABLE}"
@@ -39,12 +43,12 @@ _CREATE = (
     'is-db-bootstrap: which stores were converged together, and when'
 """,
 )
-#: The texts of the records, as an array.
-TEXTS = f"""
-    (SELECT array_agg(record ORDER BY key) FROM {PLACE}
+#: Key and text of each record, as an array of pairs.
+ROWS = f"""
+    (SELECT array_agg(ARRAY[key, record] ORDER BY key) FROM {PLACE}
      WHERE blueprint = %(blueprint)s AND schema_name = %(schema)s)
 """  # noqa: S608 - constants
-NO_TEXTS = "NULL::text[]"
+NO_ROWS = "NULL::text[]"
 _WRITE = f"""
     INSERT INTO {PLACE} (key, blueprint, schema_name, record)
     VALUES (%(key)s, %(blueprint)s, %(schema)s, %(record)s)
@@ -73,7 +77,7 @@ class Seen:
     """What a look at the records has seen of a database and of its memory.
 
     `has_record_table` says whether the version table is there, where `recorded` says that it has a
-    row. `texts` are the records. Without `may_read`, they could not be seen.
+    row. `rows` are key and text of each record. Without `may_read`, they could not be seen.
     """
 
     system: str | None = None
@@ -83,18 +87,37 @@ class Seen:
     has_schema: bool = False
     role: str = ""
     has_record_table: bool = False
-    texts: tuple[str, ...] = ()
+    rows: tuple[Row, ...] = ()
 
     @property
     def identity(self) -> str:
-        """What tells this database from others. Empty while there is none."""
-        return f"{self.system or '?'}/{self.database}" if self.database else ""
+        """What tells this database from others. Empty while there is none.
+
+        A server that does not say which one it is stands as `UNSEEN` in it.
+        """
+        return f"{self.system or UNSEEN}/{self.database}" if self.database else ""
+
+    @property
+    def remarks(self) -> Iterator[str]:
+        """What could not be seen of the identity."""
+        if self.database and self.system is None:
+            yield (
+                f"Which server this is could not be seen, because {self.role} may not call "
+                "pg_control_system(). So a copy on another server is not told from this database "
+                "where the number of the database is the same. Let an administrator run: "
+                "GRANT EXECUTE ON FUNCTION pg_catalog.pg_control_system() "
+                f"TO {identifier(self.role)};"
+            )
 
     @property
     def unable(self) -> str:
         """Why this role can record nothing here. Empty when it can."""
-        if self.may_write and self.may_read is not False:
-            return ""
+        is_able = self.may_write and self.may_read is not False
+        return "" if is_able else self.refusal
+
+    @property
+    def refusal(self) -> str:
+        """What a role is told that may not write the records."""
         remedy = own_schema.remedy(self.role, has_schema=self.has_schema)
         return (
             f"That the stores were converged together is not remembered here, because "
@@ -104,44 +127,26 @@ class Seen:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """The records of one schema, and a remark on each that a newer version wrote."""
-
-    memories: tuple[Memory, ...]
-    remarks: tuple[str, ...]
+def read(rows: Sequence[Row], blueprint: str) -> Recalled:
+    """The records in these rows. Raises `StoreConflict` when one of them is broken."""
+    return read_kept(NAME, blueprint, (_kept(key, text) for key, text in rows))
 
 
-def read(texts: Sequence[str], blueprint: str, schema: str) -> Records:
-    """The records in these texts. Raises `StoreConflict` when one of them is broken."""
-    where = f"blueprint = {literal(blueprint)} AND schema_name = {literal(schema)}"
-    remedy = f"DELETE FROM {PLACE} WHERE {where};"  # noqa: S608 - quoted
-    memories, newer = [], set()
-    for text in texts:
-        try:
-            memories.append(from_text(text))
-        except NewerMemory as exc:
-            newer.add(exc.version)
-        except BrokenMemory as exc:
-            raise StoreConflict(
-                NAME,
-                f"A row of {PLACE} is no record of what was converged: {exc}. Nothing was changed.",
-                hint=f"See who wrote it. Without it, the record is made anew: {remedy}",
-                subject=PLACE,
-            ) from exc
-    remarks = [
-        f"A record of what was converged was written by version {visible(version) or '?'} of "
-        "is-db-bootstrap, which is newer. It is left alone and not believed."
-        for version in sorted(newer)
-    ]
-    return Records(tuple(memories), tuple(remarks))
+def _kept(key: str, text: str) -> Kept:
+    removal = f"DELETE FROM {PLACE} WHERE key = {literal(key)};"  # noqa: S608 - quoted
+    return Kept(text, f"row {visible(key)} of {PLACE}", removal, key=key, subject=PLACE)
 
 
-def texts_of(session: psycopg.Connection[Any], blueprint: str, schema: str) -> tuple[str, ...]:
-    """The records of a schema. Raises what psycopg raises."""
+def rows_of(session: psycopg.Connection[Any], blueprint: str, schema: str) -> tuple[Row, ...]:
+    """Key and text of each record of a schema. Raises what psycopg raises."""
     given = {"blueprint": blueprint, "schema": schema}
-    row = session.execute(f"SELECT {TEXTS}".encode(), given).fetchone()
-    return tuple(row[0] or ()) if row else ()
+    row = session.execute(f"SELECT {ROWS}".encode(), given).fetchone()
+    return as_rows(row[0] if row else None)
+
+
+def as_rows(found: Sequence[Sequence[str]] | None) -> tuple[Row, ...]:
+    """The rows in what `ROWS` selects."""
+    return tuple((key, text) for key, text in found or ())
 
 
 def write(session: psycopg.Connection[Any], memory: Memory, schema: str) -> bool:

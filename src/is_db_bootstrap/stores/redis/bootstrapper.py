@@ -240,32 +240,57 @@ class RedisBootstrapper:
                 with self._errors(self._memory_key):
                     raise seen
             except AccessDenied as exc:
-                unable = (
-                    f"That the stores were converged together is not remembered here: {exc.message}"
-                    f" Let an administrator allow this user the key {self._memory_key}."
-                )
+                unable = self._not_remembered(exc)
             seen = None
-        records = memory_record.read(self._memory_key, seen)
+        recalled = memory_record.read(self._memory_key, self._blueprint.name, seen)
         is_blank = not has_conventions and seen is None and not unable
         return Recall(
             place=f"database {int(self._url.database or 0)}",
             is_blank=is_blank,
-            memories=records.memories,
+            memories=recalled.memories,
             unable=unable,
-            remarks=tuple(records.remarks),
+            is_unread=bool(unable),
+            full=memory_record.full(self._memory_key, seen),
+            newer_keys=recalled.newer_keys,
+            remarks=recalled.remarks,
         )
 
-    def remember(self, memory: Memory) -> None:
+    def memory_refusal(self) -> str:
+        """Why this user may not write the record. Nothing is changed."""
+        guarded = GuardedWrites(self._opened.node_of)
+        needed = {self._lock_key: redis_lock.COMMANDS, self._memory_key: _RECORD_COMMANDS}
+        try:
+            guarded.check(needed, self._errors)
+        except AccessDenied as exc:
+            return self._not_remembered(exc)
+        return ""
+
+    def _not_remembered(self, refusal: AccessDenied) -> str:
+        return (
+            f"That the stores were converged together is not remembered here: {refusal.message}"
+            f" Let an administrator allow this user the key {self._memory_key}."
+        )
+
+    def remember(self, memory: Memory) -> str | None:
         """Write the record in one step, if the key holds what was read and the lock is ours.
 
-        Raises `StoreUnavailable` when the lock was lost, and `StoreBusy` when another deployment
-        has written its record meanwhile.
+        Returns a remark when the user may not write it, or the key takes no more. Raises
+        `StoreUnavailable` when the lock was lost, and `StoreBusy` when another deployment has
+        written its record meanwhile.
         """
         self._refuse_other_master()
+        try:
+            return self._write_memory(memory)
+        except AccessDenied as exc:
+            return self._not_remembered(exc)
+
+    def _write_memory(self, memory: Memory) -> str | None:
         with self._errors(self._memory_key):
             found = self._commands.get(self._memory_key)
-        before = memory_record.read(self._memory_key, found)
-        value = memory_record.written(before, memory)
+        memory_record.read(self._memory_key, self._blueprint.name, found)
+        value = memory_record.written(found, memory)
+        if value is None:
+            return memory_record.full(self._memory_key, found)
         with self._errors(self._memory_key):
             expected: dict[str, bytes | None] = {self._memory_key: found}
             lease = self._held_lease
@@ -277,7 +302,7 @@ class RedisBootstrapper:
             is_kept = is_written and self._commands.get(self._memory_key) == value
         if is_kept:
             self._refuse_other_master()
-            return
+            return None
         if lease is not None:
             self._check_lease(lease)
         raise StoreBusy(

@@ -5,63 +5,54 @@ A string, and no hash, so that a user needs no right besides those of the record
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Sequence
 
 from is_db_bootstrap.engine.memory import Memory
 from is_db_bootstrap.engine.memory_text import BrokenMemory, NewerMemory, from_text, to_text
-from is_db_bootstrap.errors import StoreConflict
-from is_db_bootstrap.stores.redis.errors import STORE
-from is_db_bootstrap.wording import visible
+from is_db_bootstrap.stores import recalled
+from is_db_bootstrap.stores.recalled import Kept, Recalled, read_kept
+from is_db_bootstrap.stores.redis.kind import KIND
 
-#: Deployments that one key remembers. The ones that were recorded long ago are dropped first.
+#: Deployments that one key remembers.
 MOST_RECORDS = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Records:
-    """The records of one key. `newer` are the lines that a newer version wrote, with that version.
-
-    They are kept as they are.
-    """
-
-    memories: tuple[Memory, ...] = ()
-    newer: tuple[tuple[str, str], ...] = ()
-
-    @property
-    def remarks(self) -> Iterator[str]:
-        """A note for each version that wrote records which this one cannot read."""
-        for version in sorted({version for _, version in self.newer}):
-            yield (
-                f"A record of what was converged was written by version {visible(version) or '?'} "
-                "of is-db-bootstrap, which is newer. It is left alone and not believed."
-            )
-
-
-def read(key: str, value: bytes | None) -> Records:
+def read(key: str, blueprint: str, value: bytes | None) -> Recalled:
     """The records in the value of a key. Raises `StoreConflict` when one of them is broken."""
-    memories, newer = [], []
-    text = (value or b"").decode("utf-8", "replace")
-    for line in filter(None, text.split("\n")):
-        try:
-            memories.append(from_text(line))
-        except NewerMemory as exc:
-            newer.append((line, exc.version))
-        except BrokenMemory as exc:
-            raise StoreConflict(
-                STORE,
-                f"{key} holds a line that is no record of what was converged: {exc}. "
-                "Nothing was changed.",
-                hint=f"See who wrote it. Without it, the record is made anew: redis-cli DEL {key}.",
-                subject=key,
-            ) from exc
-    return Records(tuple(memories), tuple(newer))
+    removal = f"redis-cli DEL {key}"
+    kept = [
+        Kept(line, f"line {number} of {key}", removal, subject=key)
+        for number, line in enumerate(_lines(value), 1)
+    ]
+    return read_kept(KIND.name, blueprint, kept)
 
 
-def written(before: Records, memory: Memory) -> bytes:
-    """The value that has one record more, or anew in the place of the one with its key."""
-    others = [each for each in before.memories if each.key != memory.key]
-    others.sort(key=lambda each: each.recorded_at)
-    kept = [*others[1 - MOST_RECORDS :], memory]
-    lines = [*(line for line, _ in before.newer), *map(to_text, kept)]
-    return "\n".join(lines).encode()
+def full(key: str, value: bytes | None) -> str:
+    """Why the key takes no further record. Empty while it takes them."""
+    removal = f"take its line out of the key {key}."
+    return recalled.full("Redis", len(_lines(value)), MOST_RECORDS, removal)
+
+
+def written(value: bytes | None, memory: Memory) -> bytes | None:
+    """The value with one record more, or anew in the place of the one with its key.
+
+    All other lines are kept as they are. None: there is no room for one record more.
+    """
+    lines = _lines(value)
+    others = [line for line in lines if _key_of(line) != memory.key]
+    if len(others) == len(lines) >= MOST_RECORDS:
+        return None
+    return "\n".join([*others, to_text(memory)]).encode("utf-8", "surrogateescape")
+
+
+def _lines(value: bytes | None) -> Sequence[str]:
+    text = (value or b"").decode("utf-8", "surrogateescape")
+    return [line for line in text.split("\n") if line]
+
+
+def _key_of(line: str) -> str:
+    """The key of a record that this version can replace. Empty for any other line."""
+    try:
+        return from_text(line).key
+    except (BrokenMemory, NewerMemory):
+        return ""
