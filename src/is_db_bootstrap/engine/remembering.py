@@ -51,7 +51,7 @@ class Remembering:
             name = track.store.name
             if name in losses and name in accepted:
                 track.note(memory_words.accepted(losses[name]))
-            elif name in losses:
+            elif name in losses and track.error is None:
                 error = memory_words.store_reset(name, track.store.target, losses[name])
                 self._fail(track, error)
         self._note_others(found)
