@@ -397,15 +397,18 @@ class Diagnosis:
     `clock_difference_s` is the server's clock minus the one of this machine, in seconds. It is None
     where the server does not tell its time. `between` says what stands between this machine and the
     server. `mismatches` says which versions do not fit. `remembered` says what the store remembers
-    of the stores that were converged with it. `unseen` says what could not be looked at, and why.
+    of the stores that were converged with it. `pending` counts the changes that an apply would
+    make. Each of these is None where it could not be looked at, and empty where nothing is there.
+    `unseen` says what could not be looked at, and why.
     """
 
     facts: tuple[Fact, ...] = ()
     clock_difference_s: float | None = None
-    between: tuple[str, ...] = ()
-    mismatches: tuple[str, ...] = ()
-    privileges: tuple[Privilege, ...] = ()
-    remembered: tuple[str, ...] = ()
+    between: tuple[str, ...] | None = None
+    mismatches: tuple[str, ...] | None = None
+    privileges: tuple[Privilege, ...] | None = None
+    remembered: tuple[str, ...] | None = None
+    pending: int | None = None
     unseen: tuple[str, ...] = ()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import re
@@ -15,12 +16,21 @@ import pytest
 import redis
 
 from commands import at_terminal, run_here
+<<<<<<< HEAD
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
 from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+=======
+from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
+from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
+from is_db_bootstrap.stores.redis.diagnosis import diagnosis
+from is_db_bootstrap.stores.redis.errors import Translation
+from is_db_bootstrap.stores.redis.server import open_server
+>>>>>>> engine
 from mute import MuteProxy
-from servers import PASSWORD
+from servers import PASSWORD, drop_database
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -265,3 +275,73 @@ def test_a_pymilvus_fits_servers_of_its_own_release(client, server, fits):
 )
 def test_a_driver_of_neo4j_fits_the_servers_that_it_is_made_for(driver, server, fits):
     assert bool(list(neo4j_mismatches(driver, server))) is not fits
+
+
+def test_a_record_that_cannot_be_read_is_no_ready_store(stores, tmp_path):
+    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
+        client.set("is-db-bootstrap:memory:helpdesk", "nonsense")
+    args = ("doctor", *BLUEPRINT, "--only", "redis")
+    code, page, err = run_here(args, tmp_path, stores)
+    assert code == 6, err
+    assert "## redis: not ready" in page
+    assert "- conflict: " in page
+    assert "  next: See who wrote it." in page
+    assert "- pending: not seen" in page
+    assert "- remembered: not seen" in page
+    code, out, _ = run_here((*args, "-o", "json"), tmp_path, stores)
+    [store] = json.loads(out)["stores"]
+    assert (code, store["error"]["kind"]) == (6, "conflict")
+    assert store["diagnosis"]["pending"] is None
+    assert store["diagnosis"]["remembered"] is None
+    assert any("See who wrote it." in each for each in store["diagnosis"]["unseen"])
+
+
+def test_a_store_that_was_lost_is_named_as_plan_names_it(farm, redis_url, tmp_path):
+    server = farm.shared("postgres")
+    environ = {"PATH": os.environ["PATH"], "REDIS_URL": redis_url}
+    environ["POSTGRES_URL"] = f"{server.url}/doctor_lost"
+    try:
+        code, _, err = run_here(("apply", *BLUEPRINT, "--quiet"), tmp_path, environ)
+        assert code == 0, err
+        drop_database(server, "doctor_lost")
+        planned, _, _ = run_here(("plan", *BLUEPRINT), tmp_path, environ)
+        code, page, err = run_here(("doctor", *BLUEPRINT), tmp_path, environ)
+    finally:
+        drop_database(server, "doctor_lost")
+    assert (planned, code) == (8, 8), err
+    assert "## postgres: not ready" in page
+    assert "- reset: " in page
+    assert "## redis: ready" in page
+
+
+def test_what_another_blueprint_has_taken_is_no_ready_store(stores, tmp_path):
+    """Nobody named a blueprint, and the database carries another one: apply would refuse it."""
+    code, page, err = run_here(("doctor", "--only", "postgres"), tmp_path, stores)
+    assert code == 6, err
+    assert "## postgres: not ready" in page
+
+
+def test_a_user_who_may_not_ask_leaves_it_open_what_stands_in_between(stores, tmp_path):
+    with redis.Redis.from_url(stores["REDIS_URL"]) as client:
+        client.execute_command("ACL SETUSER shut on >shut-word ~* &* +@all -client")
+        try:
+            place = stores["REDIS_URL"].rpartition("@")[2].removeprefix("redis://")
+            environ = stores | {"REDIS_URL": f"redis://shut:shut-word@{place}"}
+            args = ("doctor", *BLUEPRINT, "--only", "redis")
+            code, page, err = run_here(args, tmp_path, environ)
+        finally:
+            client.execute_command("ACL DELUSER shut")
+    assert code == 0, err
+    assert "- in between: not seen" in page
+    assert "- not seen: whether a proxy stands in between (CLIENT INFO: this user may not" in page
+
+
+def test_a_clock_that_a_redis_does_not_tell_is_unknown_and_not_equal(redis_url):
+    url = StoreUrl.parse("redis", redis_url)
+    opened = open_server(url, 5, 5, Translation(url))
+    told = diagnosis(url, opened, lambda: None)
+    assert told.clock_difference_s is not None
+    assert not any("clock" in each for each in told.unseen)
+    untold = diagnosis(url, dataclasses.replace(opened, tells_clock=False), lambda: None)
+    assert untold.clock_difference_s is None
+    assert "the clock, which this server does not tell" in untold.unseen

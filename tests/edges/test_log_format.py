@@ -7,6 +7,7 @@ import os
 import stat
 import subprocess
 import sys
+from pathlib import Path
 
 import jsonschema
 import psycopg
@@ -222,10 +223,48 @@ def test_a_result_file_that_cannot_be_made_is_refused_before_anything_is_done(fo
         psycopg.connect(postgres_url)
 
 
-def test_a_result_file_that_cannot_be_written_costs_the_exit_code_zero(folder, postgres_url):
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (("apply",), "apply changed"),
+        (("setup", "--yes"), "loud is set up."),
+        (("selftest",), "(exit 9)"),
+    ],
+)
+def test_a_result_file_that_cannot_be_written_costs_the_exit_code_zero(
+    folder, postgres_url, words, told
+):
     environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": postgres_url}
-    call = ("apply", "-b", "loud", "--result-file", "/dev/full")
+    if words == ("selftest",):
+        assert run_here(("apply", "-b", "loud"), folder, environ)[0] == 0
+    log = folder / "log"
+    call = (*words, "-b", "loud", "--result-file", "/dev/full", "--termination-log", str(log))
     code, out, err = run_here(call, folder, environ)
     assert code == 9
     assert "/dev/full cannot be written" in err
-    assert "apply changed" in out
+    assert "a check of the self-test failed" not in err
+    assert told in out
+    assert json.loads(log.read_text())["exit_code"] == 9
+    code, out, err = run_here((*call, "-o", "json"), folder, environ)
+    assert (code, json.loads(out)["exit_code"]) == (9, 9), err
+
+
+@pytest.mark.parametrize("words", [("setup", "--yes"), ("selftest",)])
+def test_the_result_file_says_that_stdout_was_lost(folder, postgres_url, words):
+    environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "POSTGRES_URL": postgres_url}
+    if words == ("selftest",):
+        assert run_here(("apply", "-b", "loud"), folder, environ)[0] == 0
+    file = folder / "result.json"
+    call = [*words, "-b", "loud", "-o", "json", "--result-file", str(file)]
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "is_db_bootstrap", *call],
+            cwd=folder,
+            env=environ,
+            stdout=full,
+            stderr=subprocess.PIPE,
+            timeout=60,
+            check=False,
+        )
+    assert done.returncode == 9, done.stderr
+    assert json.loads(file.read_text())["exit_code"] == 9

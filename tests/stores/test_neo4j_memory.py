@@ -233,7 +233,9 @@ def test_a_full_database_says_that_it_cannot_keep_a_new_record(store, query, mon
     for _ in range(2):
         result = run_remembered(store)
         assert result.outcome is Outcome.UNCHANGED
-        assert "takes no more. This one is remembered by its other stores" in result.stores[0].notes[0]
+        assert (
+            "takes no more. This one is remembered by its other stores" in result.stores[0].notes[0]
+        )
     assert query("MATCH (n:__IsDbBootstrapMemory) RETURN count(n) AS n") == [{"n": 1}]
 
 

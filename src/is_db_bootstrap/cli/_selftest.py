@@ -52,7 +52,8 @@ def run_selftest(options: Options, *, here: bool) -> int:
         if not result.ok:
             return deliver_result(result, options, settings)
         code = _try_everything(blueprint.name, engine, options, settings)
-    if code and (options.output != "text" or stdout_failure()):
+    has_failed = code == _CHECK_FAILED
+    if has_failed and (options.output != "text" or stdout_failure()):
         click.echo(
             f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. "
             "Run it with --output text.",
@@ -65,7 +66,11 @@ def run_selftest(options: Options, *, here: bool) -> int:
 def _try_everything(
     blueprint: str, engine: BootstrapOrchestrator, options: Options, settings: Settings
 ) -> int:
-    """Print each check of the self-test while they are made. Returns 3 when one failed, else 0."""
+    """Print each check of the self-test while they are made. Returns the exit code.
+
+    The code is 3 when a check failed. It is 9 when none did and the result could not be filed or
+    printed. The file of the result then says so too, if it can be written.
+    """
     is_text = options.output == "text"
     screen = stdout_screen()
     proofs = []
@@ -76,18 +81,22 @@ def _try_everything(
             print_text(proof_line(store.name, proof, screen))
     has_failed = any(proof.ok is False for _, proof in proofs)
     code = _CHECK_FAILED if has_failed else 0
-    text = proofs_document(blueprint, proofs, code, options.choice().source)
-    filed_code = write_result(text, code)
-    if filed_code != code:
-        return filed_code
+
+    def text_of(code: int) -> str:
+        return proofs_document(blueprint, proofs, code, options.choice().source)
+
+    code = write_result(text_of(code), code)
     if options.output == "junit":
         from is_db_bootstrap.render.junit import junit_proofs
 
         print_text(junit_proofs(blueprint, proofs, mask_of(settings.stores.values())))
     elif not is_text:
-        print_text(text)
+        print_text(text_of(code))
     elif not options.quiet:
         print_text(proofs_total(blueprint, [proof for _, proof in proofs], code, screen))
+    final_code = code_after_output(code)
+    if final_code != code:
+        write_result(text_of(final_code), final_code)
     return code
 
 

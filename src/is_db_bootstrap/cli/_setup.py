@@ -46,7 +46,8 @@ class _EndedError(Exception):
 class Setup:
     """One guided set-up.
 
-    `run` returns its exit code: 0, 1, or 2 for configuration and for a question without a terminal.
+    `run` returns its exit code: 0, 1, 2 for configuration and for a question without a terminal,
+    or 9 for a result that could not be written.
     """
 
     def __init__(self, options: Options, *, seed: bool, yes: bool) -> None:
@@ -66,24 +67,28 @@ class Setup:
         log = self._options.termination_log
         with log_refusals(log):
             code = self._take_steps()
-        self._print_document(code)
         answer().error = self._failure
+        code = self._deliver_document(code)
         final_code = code_after_output(code)
         write_log(log, self._log_text(final_code))
         return code
 
-    def _print_document(self, code: int) -> None:
-        """Print what was applied, or the run that failed, if stdout is to get a document.
+    def _deliver_document(self, code: int) -> int:
+        """Deliver what was applied, or the run that failed. Returns the exit code of the command.
 
-        The file of the result gets it in any case.
-
-        A call that was refused before its first run has none.
+        The file of the result gets the document in any case, and stdout if it is to get one. A
+        call that was refused before its first run has none.
         """
         result = self._last if code else self._applied
-        if result is not None and self._options.output == "json":
+        if result is None:
+            return code
+        code = write_result(document(replace(result, exit_code=code)), code)
+        if self._options.output == "json":
             print_text(document(replace(result, exit_code=code)))
-        if result is not None:
-            write_result(document(replace(result, exit_code=code)), code)
+        final_code = code_after_output(code)
+        if final_code != code:
+            write_result(document(replace(result, exit_code=final_code)), final_code)
+        return code
 
     def _log_text(self, code: int) -> str:
         """The text of the termination log."""

@@ -68,6 +68,15 @@ def remembered(memory: Memory) -> str:
     )
 
 
+def recalled(memory: Memory) -> str:
+    """What a record tells of a deployment, for a person who looks for its stores."""
+    stores = ", ".join(f"{name} at {each.address}" for name, each in memory.members.items())
+    return (
+        f"Blueprint {visible(memory.blueprint)}, converged on {moment(memory.recorded_at)} "
+        f"({_writer(memory)}), with {visible(stores)}."
+    )
+
+
 def ambiguous(blueprint: str) -> str:
     """The note on a store that several deployments share, in a run that leaves stores out."""
     return (

@@ -120,11 +120,18 @@ class Phases:
             from is_db_bootstrap.engine.examination import examine_store, is_let_in
 
             entered = [track for track in self._run.tracks if is_let_in(track)]
-            self._workers.run_phase(Phase.DOCTOR, examine_store, entered)
+            examine = partial(examine_store, self._plan_like_apply)
+            self._workers.run_phase(Phase.DOCTOR, examine, entered)
+            self._remembering.refuse_losses()
             return
         ready = [track for track in self._run.tracks if track.error is None]
         self._workers.run_phase(Phase.STATUS, self._report_status, ready)
         self._remembering.tell()
+
+    def _plan_like_apply(self, track: Track) -> None:
+        """Plan, and raise what an apply would raise."""
+        self._refuse_other_blueprint(track)
+        self._plan_changes(track)
 
     def _make_changes(self) -> bool:
         """Look at rights, lock, plan again and apply. Returns whether all of this succeeded."""

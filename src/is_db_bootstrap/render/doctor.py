@@ -102,25 +102,35 @@ def _diagnosis_lines(store: StoreResult, seen: Diagnosis) -> Iterator[str]:
     yield f"- clock: {_clock_text(seen.clock_difference_s)}"
     yield from _listed("in between", seen.between)
     yield from _listed("does not fit", seen.mismatches)
+<<<<<<< HEAD
     yield from (f"- privilege{_privilege_text(each)}" for each in seen.privileges)
     if store.status is not None:
+=======
+    if seen.privileges is None:
+        yield "- privilege: not seen"
+    yield from (f"- privilege: {_privilege_text(each)}" for each in seen.privileges or ())
+    if store.status is None:
+        yield "- lock: not seen"
+    else:
+>>>>>>> engine
         yield f"- lock: {_lock_text(store.status)}"
         yield f"- recorded: {store.status.recorded or 'nothing'}"
         yield f"- head: {store.status.head or 'nothing'}"
-    yield f"- pending: {counted(len(store.changes), 'change')}"
+    pending = "not seen" if seen.pending is None else counted(seen.pending, "change")
+    yield f"- pending: {pending}"
     yield from _listed("remembered", seen.remembered)
     yield from (f"- not seen: {each}" for each in seen.unseen)
 
 
-def _listed(name: str, texts: tuple[str, ...]) -> Iterator[str]:
-    """A line for each text, or one that says that nothing was seen."""
-    for text in texts or ("nothing seen",):
+def _listed(name: str, texts: tuple[str, ...] | None) -> Iterator[str]:
+    """A line for each text. Else one that says that nothing is there, or that nobody could look."""
+    for text in ("not seen",) if texts is None else texts or ("nothing",):
         yield f"- {name}: {text}"
 
 
 def _clock_text(difference_s: float | None) -> str:
     if difference_s is None:
-        return "not told by the server"
+        return "not seen"
     way = "ahead of" if difference_s > 0 else "behind"
     text = f"{abs(difference_s):.2f} s {way} this machine"
     if abs(difference_s) < _CLOCK_S:

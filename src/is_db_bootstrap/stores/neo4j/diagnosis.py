@@ -58,9 +58,21 @@ def diagnosis(
     return Diagnosis(
         facts=tuple(_facts(server, databases, protocol)),
         clock_difference_s=row["clock"] - (asked_at + answered_at) / 2,
+<<<<<<< HEAD
         between=tuple(_between(url, databases)),
         mismatches=tuple(mismatches(neo4j.__version__, server.version)),
         privileges=(_for_apply(url.database, privileges),),
+=======
+        between=tuple(_between(url, databases)) if databases else None,
+        mismatches=_judged_mismatches(server, unseen),
+        privileges=(
+            Privilege(
+                "create indexes and constraints",
+                privileges.may_change_schema,
+                "GRANT INDEX MANAGEMENT, CONSTRAINT MANAGEMENT ON DATABASE … TO …",
+            ),
+        ),
+>>>>>>> engine
         unseen=tuple(unseen),
     )
 
@@ -90,6 +102,15 @@ def _facts(server: ServerInfo, databases: Rows, protocol: str) -> Iterator[Fact]
     addresses = {row["address"] for row in databases if row["address"]}
     if addresses:
         yield Fact("kind", "standalone" if len(addresses) == 1 else f"{len(addresses)} servers")
+
+
+def _judged_mismatches(server: ServerInfo, unseen: list[str]) -> tuple[str, ...] | None:
+    """The versions that do not fit. None where nobody knows, which goes to `unseen`."""
+    driver = neo4j.__version__
+    if driver.partition(".")[0] in _SERVERS_OF_DRIVER and re.match(r"\d+", server.version):
+        return tuple(mismatches(driver, server.version))
+    unseen.append(f"whether the driver neo4j {driver} fits a server {server.version}")
+    return None
 
 
 def mismatches(driver: str, server: str) -> Iterator[str]:

@@ -26,7 +26,7 @@ _LOOK = """
            datcollate AS collate, pg_is_in_recovery() AS standby,
            current_setting('default_transaction_read_only') AS read_only,
            current_setting('max_connections') AS connections,
-           (SELECT count(*) FROM pg_stat_activity WHERE backend_type = 'client backend') AS used,
+           (SELECT sum(numbackends) FROM pg_stat_database) AS used,
            current_setting('wal_level') AS wal, current_setting('search_path') AS path,
            host(inet_client_addr()) AS address, inet_client_port() AS port,
            extract(epoch FROM clock_timestamp())::float8 AS clock,

@@ -45,10 +45,17 @@ def diagnosis(
     if not server.tells_time:
         unseen.append("the clock, which this server leaves out of INFO")
     node = next(server.masters())
+    if not server.tells_clock:
+        unseen.append("the clock, which this server does not tell")
     return Diagnosis(
         facts=tuple(_facts(server)),
+<<<<<<< HEAD
         clock_difference_s=server.now_s() - time.time() if server.tells_time else None,
         between=tuple(_between(url, node, unseen)),
+=======
+        clock_difference_s=server.now_s() - time.time() if server.tells_clock else None,
+        between=_between(url, node, unseen),
+>>>>>>> engine
         mismatches=(),
         privileges=(_for_verify(check_reading), _for_apply(check_rights)),
         unseen=tuple(unseen),
@@ -117,10 +124,12 @@ def rung_of_reader(
     return RungResult(Rung.SCHEMA, ok=False, text=text, hint=refusal.hint, is_permanent=True)
 
 
-def _between(url: StoreUrl, node: Any, unseen: list[str]) -> Iterator[str]:
-    """What stands between us and the server, as far as one connection shows it."""
-    if url.service:
-        yield f"Sentinels, which name the master of {url.service}."
+def _between(url: StoreUrl, node: Any, unseen: list[str]) -> tuple[str, ...] | None:
+    """What stands between us and the server, as far as one connection shows it.
+
+    None where it shows nothing, which goes to `unseen`.
+    """
+    sentinels = (f"Sentinels, which name the master of {url.service}.",) if url.service else ()
     pool = node.connection_pool
     connection = pool.get_connection()
     try:
@@ -130,15 +139,20 @@ def _between(url: StoreUrl, node: Any, unseen: list[str]) -> Iterator[str]:
     except redis.ResponseError as exc:
         reason = "this user may not ask" if is_forbidden(exc) else "the server does not tell"
         unseen.append(f"whether a proxy stands in between (CLIENT INFO: {reason})")
-        return
+        return sentinels or None
     finally:
         pool.release(connection)
     seen = dict(part.partition("=")[::2] for part in told.split()).get("addr", "")
-    if isinstance(own, tuple) and seen and seen != _written(own):
-        yield (
-            f"A proxy, a port-forward or a NAT: the server sees us at {seen}, and this machine"
-            f" calls the same connection {_written(own)}."
-        )
+    if not isinstance(own, tuple) or seen == _written(own):
+        return sentinels
+    if not seen:
+        unseen.append("whether a proxy stands in between (CLIENT INFO tells no address)")
+        return sentinels or None
+    passed = (
+        f"A proxy, a port-forward or a NAT: the server sees us at {seen}, and this machine"
+        f" calls the same connection {_written(own)}."
+    )
+    return (*sentinels, passed)
 
 
 def _written(name: tuple[Any, ...]) -> str:
