@@ -56,8 +56,9 @@ class RoleGrants:
     """The smallest privileges of one role on one store.
 
     `client` is the program that takes the statements. A line of it that begins with `comment` is a
-    comment. Empty: the program has none. `first` are sentences on what comes before the statements,
-    and `notes` are sentences on what comes beside them.
+    comment. Empty: the program has none, and shows a text with the command `shows`. `first` are
+    sentences on what comes before the statements, and `notes` are sentences on what comes beside
+    them.
     """
 
     store: StoreName
@@ -68,3 +69,4 @@ class RoleGrants:
     grants: tuple[Grant, ...]
     first: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    shows: str = ""

@@ -18,6 +18,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.grant_list import GrantWish, Purpose
+from is_db_bootstrap.render.grants import grants_text
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
@@ -283,6 +284,42 @@ def test_users_of_redis_with_just_the_printed_rights_do_all(redis_url, blueprint
         assert run_redis(url, replace(declared, keys=declared.keys[1:])).exit_code == 5
 
 
+@redis_versions
+def test_what_is_printed_for_redis_can_be_pasted_whole_and_shows_what_redis_6_needs(redis_url):
+    """The pasted lines are sent as they are. Redis 6 refuses those that only Redis 7 knows."""
+    version = redis_version(redis_url)
+    listed = RedisBootstrapper("redis://nowhere", HELPDESK).grants(wish("pasted", Purpose.VERIFY))
+    pasted, beside = grants_text([listed])
+    assert "Redis 6" not in beside
+    with redis.Redis.from_url(redis_url, decode_responses=True) as client:
+        try:
+            shown = []
+            for line in pasted.splitlines():
+                is_of_7 = "%R~" in line and not line.startswith("ECHO")
+                if is_of_7 and version == 6:
+                    with pytest.raises(redis.ResponseError, match="Syntax error"):
+                        client.execute_command(*shlex.split(line))
+                    continue
+                answer = client.execute_command(*shlex.split(line))
+                if line.startswith("ECHO"):
+                    shown.append(answer)
+            for_6 = [each for each in shown if each.startswith("ACL SETUSER")]
+            assert "Only Redis 6 needs" in shown[0]
+            assert len(for_6) * 2 == len(shown)
+            if version == 6:
+                for each in for_6:
+                    client.execute_command(*shlex.split(each))
+            else:
+                assert "%R~" in str(client.acl_getuser("pasted"))
+            client.execute_command("ACL", "SETUSER", "pasted", f">{WORD}")
+            assert run_redis(redis_url, HELPDESK).ok
+            url = replace(StoreUrl.parse("redis", redis_url), username="pasted", password=WORD)
+            assert run_redis(url, HELPDESK, Mode.VERIFY).ok
+            assert run_redis(url, HELPDESK, Mode.WAIT, climbs=True).ok
+        finally:
+            client.execute_command("ACL", "DELUSER", "pasted")
+
+
 def redis_rules(purpose):
     """Each single right that is pasted and whose lack is exit 5."""
     listed = RedisBootstrapper("redis://nowhere", HELPDESK).grants(wish("r", purpose)).grants
@@ -358,6 +395,8 @@ MADE = 'op.create_table("bill", sa.Column("id", sa.Integer, primary_key=True))'
         'op.create_index("ix", table_name="bill", columns=["id"])',
         'op.execute("ALTER TABLE bill ADD COLUMN note text")',
         'op.execute(sa.text("alter table public.bill ADD COLUMN note text"))',
+        'op.execute("ALTER TABLE IF EXISTS ONLY bill ADD COLUMN note text")',
+        'op.execute("SELECT 1; /* a word */ ALTER TABLE bill RENAME COLUMN id TO number")',
     ],
 )
 def test_a_table_of_another_role_is_named_before_any_revision_runs(admin, tmp_path, change):
@@ -393,6 +432,41 @@ def test_a_table_that_may_not_be_altered_is_no_hindrance_behind_a_condition(admi
         f'GRANT SELECT, INSERT, UPDATE, DELETE ON alembic_version TO "{role}"', database=database
     )
     assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+#: SQL that speaks of an extension, and makes none.
+ONLY_SPOKEN_OF = [
+    "-- no CREATE EXTENSION dblink here\nSELECT 1",
+    "/* CREATE EXTENSION dblink */ SELECT 1",
+    "INSERT INTO bill VALUES (7) -- before CREATE EXTENSION dblink",
+    "COMMENT ON TABLE bill IS 'first: CREATE EXTENSION dblink'",
+    "DO $$ BEGIN IF false THEN CREATE EXTENSION dblink; END IF; END $$",
+]
+
+
+@pytest.mark.parametrize("sql", ONLY_SPOKEN_OF)
+def test_an_extension_that_is_only_spoken_of_keeps_nobody_from_applying(admin, tmp_path, sql):
+    database, role = admin.database(), name("clerk")
+    declared = chain(tmp_path / "chain", MADE, f"op.execute({sql!r})  # CREATE EXTENSION dblink")
+    statements = postgres_statements(declared, database, role, Purpose.APPLY)
+    if "DO $$" not in sql:  # what a block makes under a condition is granted all the same
+        assert not any("dblink" in each for each in statements), statements
+    statements = [each for each in statements if "dblink" not in each]
+    url = admin.role(role, statements, database)
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_an_extension_that_a_role_may_not_make_is_named_before_any_revision_runs(admin, tmp_path):
+    database, role = admin.database(), name("clerk")
+    declared = chain(tmp_path / "chain", MADE, 'op.execute("CREATE EXTENSION dblink")')
+    statements = postgres_statements(declared, database, role, Purpose.APPLY)
+    assert any('CREATE EXTENSION IF NOT EXISTS "dblink"' in each for each in statements)
+    url = admin.role(role, [each for each in statements if "dblink" not in each], database)
+    content = admin.content(database)
+    result = run_postgres(url, declared)
+    assert result.exit_code == 5, result
+    assert 'CREATE EXTENSION IF NOT EXISTS "dblink";' in result.stores[0].error.hint
+    assert admin.content(database) == content
 
 
 def test_a_role_that_makes_the_database_itself_needs_two_privileges(admin):

@@ -28,8 +28,7 @@ def grants_text(listed: Sequence[RoleGrants]) -> tuple[str, str]:
             told += _comment(each, line)
         for grant in each.grants:
             if grant.only_in:
-                told += _comment(each, f"Only {grant.only_in} needs, {grant.reason}:")
-                told += _plain_comment(each, grant.statement)
+                pasted += _of_older(each, grant)
                 continue
             told += _comment(each, _why(grant)) if each.comment else []
             pasted.append(visible(grant.statement))
@@ -65,9 +64,18 @@ def _comment(each: RoleGrants, text: str) -> Iterator[str]:
         yield f"{each.comment} {line}".strip()
 
 
-def _plain_comment(each: RoleGrants, statement: str) -> Iterator[str]:
-    """A statement that is not pasted, in one line."""
-    yield f"{each.comment} {visible(statement)}".strip()
+def _of_older(each: RoleGrants, grant: Grant) -> Iterator[str]:
+    """A statement for an older server, which is shown where it belongs, and not run.
+
+    A client without comments shows each line with a command, so that what is pasted has it too.
+    """
+    told = [f"Only {grant.only_in} needs, {grant.reason}:", grant.statement]
+    for line in map(visible, told):
+        if each.comment:
+            yield f"{each.comment} {line}"
+        elif each.shows:
+            escaped = line.replace("\\", "\\\\").replace('"', '\\"')
+            yield f'{each.shows} "{escaped}"'
 
 
 def grants_document(blueprint: str, blueprint_source: str, listed: Sequence[RoleGrants]) -> str:

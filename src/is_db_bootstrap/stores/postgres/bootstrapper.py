@@ -1060,18 +1060,19 @@ class PostgreSQLBootstrapper:
             self._history,
             self._elsewhere,
             self._declared,
-            tried=self._tried_catalogue if self._make_catalogue_trial else None,
+            tried=self._tried_catalogue(),
         )
 
-    def _tried_catalogue(self) -> Catalogue:
-        """What the revisions make in a scratch database. They run there once."""
-        if self._make_catalogue_trial is None:
-            raise TypeError(self.target)
-        if self._catalogue_trial is None:
+    def _tried_catalogue(self) -> Callable[[], Catalogue] | None:
+        """What says what the revisions make in a scratch database. They run there once.
+
+        None where nothing may run them.
+        """
+        if self._catalogue_trial is None and self._make_catalogue_trial is not None:
             self._catalogue_trial = self._make_catalogue_trial(
                 self._url, self._trial_blueprint, self._timing
             )
-        return self._catalogue_trial.catalogue()
+        return self._catalogue_trial.catalogue if self._catalogue_trial else None
 
     def _apply_record(self, change: Change) -> str | None:
         """Record the newest revisions, or only what led to them where they are recorded."""

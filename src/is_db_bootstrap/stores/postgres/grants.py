@@ -16,7 +16,8 @@ from is_db_bootstrap.grant_list import Grant, GrantWish, RoleGrants
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect_statement, identifier
 from is_db_bootstrap.stores.postgres.kind import KIND
-from is_db_bootstrap.stores.postgres.server_wide import server_wide
+from is_db_bootstrap.stores.postgres.server_wide import server_wide, statements_in
+from is_db_bootstrap.stores.postgres.sql_of_python import sql_of_python
 
 #: Every database has this schema, and extensions usually are there.
 _USUAL_SCHEMA = "public"
@@ -158,10 +159,10 @@ def _changing(place: Place, role: str) -> Iterator[Grant]:
     )
     for name, file in _extensions(place.revisions).items():
         yield Grant(create_extension(name), f"the extension that {file} names")
-    for what, file in _needing(place.revisions, _OF_DATABASE).items():
+    if needing := next(iter(_needing(place.revisions, _OF_DATABASE).items()), None):
+        what, file = needing
         reason = f"CREATE {what} in {file}"
         yield Grant(create_in_database(place.database, role), reason)
-        return
 
 
 def _looking(place: Place, role: str) -> Iterator[Grant]:
@@ -225,10 +226,10 @@ def _notes_on_changing(place: Place, role: str) -> Iterator[str]:
 
 
 def _extensions(folder: Path | None) -> dict[str, str]:
-    """The extensions that revisions name, each with the first file that does."""
+    """The extensions that revisions make, each with the first file that does."""
     found: dict[str, str] = {}
     for file, text in _texts(folder):
-        for match in _EXTENSION.finditer(text):
+        for match in _begun_with(_EXTENSION, text):
             found.setdefault(match["name"], file)
     return found
 
@@ -237,17 +238,29 @@ def _needing(folder: Path | None, pattern: re.Pattern[str]) -> dict[str, str]:
     """The kinds of objects that revisions make, each with the first file that does."""
     found: dict[str, str] = {}
     for file, text in _texts(folder):
-        for match in pattern.finditer(text):
-            if text.startswith(own_schema.SCHEMA, match.end()):
+        for match in _begun_with(pattern, text):
+            if match.string.startswith(own_schema.SCHEMA, match.end()):
                 continue  # what `migrate sql` has printed
             found.setdefault(" ".join(match["what"].upper().split()), file)
     return found
 
 
+def _begun_with(pattern: re.Pattern[str], text: str) -> Iterator[re.Match[str]]:
+    """Where a pattern stands at the beginning of a statement, or anywhere in a block."""
+    for statement, is_block in statements_in(text):
+        if is_block:
+            yield from pattern.finditer(statement)
+        elif found := pattern.match(statement):
+            yield found
+
+
 def _texts(folder: Path | None) -> Iterator[tuple[str, str]]:
-    """Name and text of each file of a folder of revisions, in the order of the names."""
+    """Name and SQL of each file of a folder of revisions, in the order of the names."""
     if folder is None or not folder.is_dir():
         return
     for path in sorted(folder.rglob("*")):
-        if path.suffix in _SUFFIXES and path.is_file():
-            yield path.name, path.read_text(encoding="utf-8", errors="replace")
+        if path.suffix not in _SUFFIXES or not path.is_file():
+            continue
+        text = path.read_text(encoding="utf-8", errors="replace")
+        for each in sql_of_python(text) if path.suffix == ".py" else [text]:
+            yield path.name, each

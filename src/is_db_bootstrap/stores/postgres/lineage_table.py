@@ -87,17 +87,17 @@ _PLAN = f"""
     RETURNING obj_description(to_regclass(%(quoted)s), 'pg_class')
 """  # noqa: S608 - constants
 #: The same with digests. Those of the revisions that are `kept` stay as they were recorded.
-_PLAN_WITH_DIGESTS = (
-    _PLAN.replace("revisions, planned)", "revisions, planned, digests)")
-    .replace("%(planned)s", "%(planned)s, %(digests)s::jsonb")
-    .replace(
-        "planned = excluded.planned",
-        "planned = excluded.planned,\n"
-        "        digests = excluded.digests || coalesce(\n"
-        "            (SELECT jsonb_object_agg(key, value) FROM jsonb_each(lineage.digests)\n"
-        "             WHERE key = ANY(%(kept)s)), '{{}}')",
-    )
-)
+_PLAN_WITH_DIGESTS = f"""
+    INSERT INTO {PLACE} (schema_name, table_name, blueprint, revisions, planned, digests)
+    SELECT {{schema}}, %(table)s, %(blueprint)s, '{{{{}}}}', %(planned)s, %(digests)s::jsonb
+    FROM ({own_schema.SETTINGS}) AS settings
+    ON CONFLICT (schema_name, table_name) DO UPDATE
+    SET blueprint = excluded.blueprint, planned = excluded.planned,
+        digests = excluded.digests || coalesce(
+            (SELECT jsonb_object_agg(key, value) FROM jsonb_each(lineage.digests)
+             WHERE key = ANY(%(kept)s)), '{{{{}}}}')
+    RETURNING obj_description(to_regclass(%(quoted)s), 'pg_class')
+"""  # noqa: S608 - constants
 _ADD_DIGESTS = f"""
     UPDATE {PLACE} SET digests = coalesce(digests, '{{{{}}}}') || %(digests)s::jsonb
     WHERE schema_name = {{schema}} AND table_name = %(table)s
@@ -171,15 +171,15 @@ def write_digests(
     schema: str,
     version_table: str,
     digests: Mapping[str, str],
-) -> bool:
+) -> None:
     """Write digests into the row of a version table. Those of other revisions stay.
 
-    `schema` is the SQL expression of its schema. Returns whether there is such a row. Raises what
-    psycopg raises, as for a role that may not write it.
+    `schema` is the SQL expression of its schema. Nothing is written where there is no such row, so
+    a caller reads the record back. Raises what psycopg raises, as for a role that may not write it.
     """
     given = {"table": version_table, "digests": as_json(digests)}
     query = _ADD_DIGESTS.format(schema=schema.replace("%", "%%"))
-    return session.execute(query.encode(), given).rowcount == 1
+    session.execute(query.encode(), given)
 
 
 class Plan:

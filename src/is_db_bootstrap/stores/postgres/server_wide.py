@@ -60,12 +60,19 @@ def server_wide(text: str) -> str:
 
     Such words count where a statement begins, and anywhere in the text of a block or a function.
     """
-    sql = _COMMENT.sub(" ", text)
-    if _HAS_BODY.search(sql):
-        found = _SERVER_WIDE.search(sql) or _CALLS_SERVER_WIDE.search(sql)
-        return " ".join(found[0].split()) if found else ""
-    for statement in sql.split(";"):
-        found = _SERVER_WIDE.match(statement.lstrip()) or _CALLS_SERVER_WIDE.search(statement)
-        if found:
+    for statement, is_block in statements_in(text):
+        begins = _SERVER_WIDE.search if is_block else _SERVER_WIDE.match
+        if found := begins(statement) or _CALLS_SERVER_WIDE.search(statement):
             return " ".join(found[0].split())
     return ""
+
+
+def statements_in(text: str) -> list[tuple[str, bool]]:
+    """The statements of a text without comments, and whether each may have others inside.
+
+    A text with a block or a function is taken as one.
+    """
+    sql = _COMMENT.sub(" ", text)
+    if _HAS_BODY.search(sql):
+        return [(sql, True)]
+    return [(statement.lstrip(), False) for statement in sql.split(";")]

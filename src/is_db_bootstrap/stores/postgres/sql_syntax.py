@@ -11,7 +11,7 @@ from __future__ import annotations
 import importlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -158,16 +158,8 @@ class Block:
 
 def block_of(do: Any) -> Block:
     """What is in a `DO` statement, as far as it can be read."""
-    options = {each.def_elem.defname: each.def_elem.arg.string.sval for each in do.args}
-    body, language = options.get("as", ""), options.get("language", "plpgsql")
-    if language != "plpgsql":
-        return Block((), is_read=False)
-    parser = _parser()
-    tag = "$is_db_bootstrap$"
-    function = f"CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS {tag}{body}{tag}"
-    try:
-        found = parser.parse_plpgsql(function)
-    except (parser.PgQueryError, json.JSONDecodeError):
+    found = _tree_of_block(do)
+    if found is None:
         return Block((), is_read=False)
     sent, is_read = [], True
     for kind, part in _parts(found):
@@ -177,6 +169,52 @@ def block_of(do: Any) -> Block:
         elif kind in {"PLpgSQL_stmt_dynexecute", "PLpgSQL_stmt_dynfors"}:
             is_read = False
     return Block(tuple(sent), is_read)
+
+
+def sure_statements_of(do: Any, is_met: Callable[[str], bool]) -> list[str]:
+    """What every run of a `DO` statement sends, as far as it can be read.
+
+    `is_met` says of the text of a condition that it holds where it matters. A block that may live
+    with an error is left out.
+    """
+    found = _tree_of_block(do)
+    if found is None:
+        return []
+    sent: list[str] = []
+    for _, block in _parts_called(found, "PLpgSQL_function"):
+        _collect_sure([block.get("action") or {}], is_met, sent)
+    return sent
+
+
+def _collect_sure(body: Iterable[Any], is_met: Callable[[str], bool], sent: list[str]) -> None:
+    for statement in body:
+        for kind, part in statement.items():
+            if kind == "PLpgSQL_stmt_block" and "exceptions" not in part:
+                _collect_sure(part.get("body") or (), is_met, sent)
+            elif kind == "PLpgSQL_stmt_if" and is_met(part["cond"]["PLpgSQL_expr"]["query"]):
+                _collect_sure(part.get("then_body") or (), is_met, sent)
+            elif kind == "PLpgSQL_stmt_execsql":
+                sent.append(part["sqlstmt"]["PLpgSQL_expr"]["query"])
+
+
+def _tree_of_block(do: Any) -> Any:
+    """The parsed text of a `DO` statement. None when it is not PL/pgSQL, or cannot be read."""
+    options = {each.def_elem.defname: each.def_elem.arg.string.sval for each in do.args}
+    body, language = options.get("as", ""), options.get("language", "plpgsql")
+    if language != "plpgsql":
+        return None
+    parser = _parser()
+    tag = "$is_db_bootstrap$"
+    function = f"CREATE FUNCTION f() RETURNS void LANGUAGE plpgsql AS {tag}{body}{tag}"
+    try:
+        return parser.parse_plpgsql(function)
+    except (parser.PgQueryError, json.JSONDecodeError):
+        return None
+
+
+def _parts_called(value: Any, name: str) -> Iterator[tuple[str, Any]]:
+    """The parts of a JSON value that have this name."""
+    return ((kind, part) for kind, part in _parts(value) if kind == name)
 
 
 def _parts(value: Any) -> Iterator[tuple[str, Any]]:

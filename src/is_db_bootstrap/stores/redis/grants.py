@@ -59,6 +59,7 @@ def role_grants(blueprint: Blueprint, wish: GrantWish, *, has_database: bool) ->
         comment="",
         grants=tuple(grants),
         notes=tuple(_notes(user)),
+        shows="ECHO",
     )
 
 
