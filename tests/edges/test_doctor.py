@@ -16,19 +16,14 @@ import pytest
 import redis
 
 from commands import at_terminal, run_here
-<<<<<<< HEAD
 from is_db_bootstrap.blueprint.load import load_blueprint
-from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
-from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
-from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
-=======
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
 from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
+from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.diagnosis import diagnosis
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.server import open_server
->>>>>>> engine
 from mute import MuteProxy
 from servers import PASSWORD, drop_database
 
@@ -339,9 +334,11 @@ def test_a_user_who_may_not_ask_leaves_it_open_what_stands_in_between(stores, tm
 def test_a_clock_that_a_redis_does_not_tell_is_unknown_and_not_equal(redis_url):
     url = StoreUrl.parse("redis", redis_url)
     opened = open_server(url, 5, 5, Translation(url))
-    told = diagnosis(url, opened, lambda: None)
+    told = diagnosis(url, opened, lambda: None, lambda: None)
     assert told.clock_difference_s is not None
     assert not any("clock" in each for each in told.unseen)
-    untold = diagnosis(url, dataclasses.replace(opened, tells_clock=False), lambda: None)
+    info = {name: value for name, value in opened.info.items() if name != "server_time_usec"}
+    silent = dataclasses.replace(opened, info=info)
+    untold = diagnosis(url, silent, lambda: None, lambda: None)
     assert untold.clock_difference_s is None
-    assert "the clock, which this server does not tell" in untold.unseen
+    assert "the clock, which this server leaves out of INFO" in untold.unseen

@@ -60,14 +60,9 @@ class Remembering:
         for track in self._run.tracks:
             name = track.store.name
             if name in losses and name in accepted:
-<<<<<<< HEAD
                 is_remade = self._run.adopting is None
                 track.note(memory_words.accepted(losses[name], is_remade=is_remade))
-            elif name in losses:
-=======
-                track.note(memory_words.accepted(losses[name]))
             elif name in losses and track.error is None:
->>>>>>> engine
                 error = memory_words.store_reset(name, track.store.target, losses[name])
                 self._fail(track, error)
         self._note_others(found)

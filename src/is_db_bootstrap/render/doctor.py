@@ -102,17 +102,12 @@ def _diagnosis_lines(store: StoreResult, seen: Diagnosis) -> Iterator[str]:
     yield f"- clock: {_clock_text(seen.clock_difference_s)}"
     yield from _listed("in between", seen.between)
     yield from _listed("does not fit", seen.mismatches)
-<<<<<<< HEAD
-    yield from (f"- privilege{_privilege_text(each)}" for each in seen.privileges)
-    if store.status is not None:
-=======
     if seen.privileges is None:
         yield "- privilege: not seen"
-    yield from (f"- privilege: {_privilege_text(each)}" for each in seen.privileges or ())
+    yield from (f"- privilege{_privilege_text(each)}" for each in seen.privileges or ())
     if store.status is None:
         yield "- lock: not seen"
     else:
->>>>>>> engine
         yield f"- lock: {_lock_text(store.status)}"
         yield f"- recorded: {store.status.recorded or 'nothing'}"
         yield f"- head: {store.status.head or 'nothing'}"

@@ -58,21 +58,9 @@ def diagnosis(
     return Diagnosis(
         facts=tuple(_facts(server, databases, protocol)),
         clock_difference_s=row["clock"] - (asked_at + answered_at) / 2,
-<<<<<<< HEAD
-        between=tuple(_between(url, databases)),
-        mismatches=tuple(mismatches(neo4j.__version__, server.version)),
-        privileges=(_for_apply(url.database, privileges),),
-=======
         between=tuple(_between(url, databases)) if databases else None,
         mismatches=_judged_mismatches(server, unseen),
-        privileges=(
-            Privilege(
-                "create indexes and constraints",
-                privileges.may_change_schema,
-                "GRANT INDEX MANAGEMENT, CONSTRAINT MANAGEMENT ON DATABASE … TO …",
-            ),
-        ),
->>>>>>> engine
+        privileges=(_for_apply(url.database, privileges),),
         unseen=tuple(unseen),
     )
 

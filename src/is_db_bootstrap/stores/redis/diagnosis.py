@@ -45,17 +45,10 @@ def diagnosis(
     if not server.tells_time:
         unseen.append("the clock, which this server leaves out of INFO")
     node = next(server.masters())
-    if not server.tells_clock:
-        unseen.append("the clock, which this server does not tell")
     return Diagnosis(
         facts=tuple(_facts(server)),
-<<<<<<< HEAD
         clock_difference_s=server.now_s() - time.time() if server.tells_time else None,
-        between=tuple(_between(url, node, unseen)),
-=======
-        clock_difference_s=server.now_s() - time.time() if server.tells_clock else None,
         between=_between(url, node, unseen),
->>>>>>> engine
         mismatches=(),
         privileges=(_for_verify(check_reading), _for_apply(check_rights)),
         unseen=tuple(unseen),

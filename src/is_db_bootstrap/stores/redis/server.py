@@ -61,8 +61,6 @@ class Server:
     client: Any
     info: Mapping[str, Any]
     clock_s: float
-    #: Whether the server has told its clock. Else `clock_s` is that of this machine.
-    tells_clock: bool
     master: Address | None = None
 
     @property
@@ -134,12 +132,7 @@ def _opened_server(
     if master is not None:
         servers = [master]
     client, info = _first_answer(url, servers, limit_s, errors)
-<<<<<<< HEAD
     server_s = float(info.get(_CLOCK, time.time() * 1e6)) / 1e6
-=======
-    told_usec = info.get("server_time_usec")
-    server_s = time.time() if told_usec is None else float(told_usec) / 1e6
->>>>>>> engine
     clock_s = server_s - time.monotonic()
     if int(info.get("cluster_enabled", 0)):
         client = _clustered(client, url, connect_timeout_s, errors)
@@ -148,7 +141,7 @@ def _opened_server(
         raise ConfigurationError(
             f"redis: {url} is no cluster.", hint="Write redis://host:6379/0 for a single server."
         ).at(Rung.TARGET)
-    return Server(client, info, clock_s, told_usec is not None, master)
+    return Server(client, info, clock_s, master)
 
 
 def refuse_other_master(url: StoreUrl, server: Server, limit_s: float, errors: Translation) -> None:
