@@ -9,14 +9,18 @@ from dataclasses import replace
 import pytest
 from pymilvus import MilvusClient
 
+from certificates import Certificates
 from is_db_bootstrap.blueprints import novel_genesis
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import AccessDenied
 from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from servers import NO_IDLE_PINGS
+from tls_front import TlsFront
 
 pytestmark = pytest.mark.milvus
 
@@ -75,6 +79,31 @@ def test_wrong_credentials_are_denied_and_tried_once(guarded, username, password
     assert isinstance(result.stores[0].exception, AccessDenied)
     assert "MILVUS_PASSWORD" in result.stores[0].error.hint
     assert not [e for e in events if e.kind == "waiting"]
+
+
+#: Seconds within which a wrong password is told, with what other work may add.
+AT_ONCE_S = 6.0
+
+
+@pytest.mark.parametrize("has_tls", [False, True])
+def test_a_wrong_password_ends_the_wait_within_seconds(guarded, tmp_path, has_tls):
+    """Its client would try for minutes by itself."""
+    url, front = replace(guarded, password="wrong"), None
+    if has_tls:
+        certificates = Certificates.make(tmp_path)
+        front = TlsFront(url.port(0), certificates.pem("server"), certificates.key("server"))
+        place = f"localhost:{front.port}"
+        url = replace(url, scheme="https", hosts=place, ca_file=certificates.pem("ours"))
+    begun = time.monotonic()
+    try:
+        result = run(url, Mode.WAIT, climbs=True, retry=RetryPolicy(deadline_s=60))
+    finally:
+        if front is not None:
+            front.close()
+    assert time.monotonic() - begun < AT_ONCE_S
+    assert result.exit_code == 5, result
+    assert result.stores[0].rungs[-1].rung is Rung.LOGIN
+    assert result.stores[0].rungs[-1].is_permanent
 
 
 def test_a_missing_privilege_is_told_with_those_that_are_needed(guarded, root):
