@@ -38,7 +38,9 @@ def gateway(url, *unknown, swallows=()):
     It says of those named in `swallows` that they succeeded, and makes none of them.
     """
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
-        server = grpc.server(ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown, swallows),))
+        server = grpc.server(
+            ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown, swallows),)
+        )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:
