@@ -15,7 +15,9 @@ import redis
 from counted_wire import counted_wire
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.memory_text import from_text
+from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -496,7 +498,9 @@ def test_a_copied_database_is_known_by_its_number_where_its_server_is_not_seen(s
         shop.database = first
 
 
-def test_a_record_that_may_not_be_written_is_a_note_and_takes_no_lock(shop, monkeypatch):
+def test_a_record_that_may_not_be_written_is_a_note_and_takes_no_lock(shop, farm, monkeypatch):
+    shop.cache = farm.shared("redis", "7")
+    empty_redis(shop.cache)
     shop.converge()
     with shop.redis() as client:
         client.delete(KEY)
@@ -571,6 +575,40 @@ def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writ
     assert changes(again)["postgres"] == [("memory", "changed")]
     assert shop.records()[1] != kept
     assert changes(shop.converge()) == UNCHANGED
+
+
+def made_by(shop):
+    """A bootstrapper, and what a first run of its own schema has made."""
+    shop.converge()
+    store = PostgreSQLBootstrapper(shop.urls["postgres_url"], shop.blueprint, schema="own")
+    found = BootstrapOrchestrator([store]).run()
+    assert found.exit_code == 0, found
+    return store, [c for c in found.stores[0].changes if c.outcome == "changed"]
+
+
+def lost(store, made):
+    return [change.name for change in store.lost_changes(made)]
+
+
+def test_what_another_primary_does_not_have_is_told_of_each_kind(shop):
+    shop.add_revision("a2", "a1")
+    store, made = made_by(shop)
+    assert [each.name for each in made] == ["own", "a1", "a2"]
+    assert lost(store, made) == []
+    shop.sql("UPDATE own.alembic_version SET version_num = 'a1'")
+    assert lost(store, made) == ["a2"]
+    shop.sql("DROP SCHEMA own CASCADE")
+    assert lost(store, made) == ["own", "a1", "a2"]
+    drop_database(shop.server, shop.database)
+    assert lost(store, made) == ["own", "a1", "a2"]
+    shop.admin(f"CREATE DATABASE {shop.database}")
+
+
+def test_an_unknown_newer_revision_of_another_primary_takes_nothing_back(shop):
+    store, made = made_by(shop)
+    shop.sql("UPDATE own.alembic_version SET version_num = 'b7'")
+    with pytest.raises(StoreConflict, match="records b7, which this version does not know"):
+        store.lost_changes(made)
 
 
 def test_two_blueprints_in_one_schema_are_a_conflict_and_nothing_is_lost(shop, tmp_path):
