@@ -578,12 +578,16 @@ def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writ
 
 
 def made_by(shop):
-    """A bootstrapper, and what a first run of its own schema has made."""
+    """A bootstrapper that has no lock, and what a first run of its own schema has made.
+
+    To it, the server is another one than that of the lock.
+    """
     shop.converge()
     store = PostgreSQLBootstrapper(shop.urls["postgres_url"], shop.blueprint, schema="own")
     found = BootstrapOrchestrator([store]).run()
     assert found.exit_code == 0, found
-    return store, [c for c in found.stores[0].changes if c.outcome == "changed"]
+    another = PostgreSQLBootstrapper(shop.urls["postgres_url"], shop.blueprint, schema="own")
+    return another, [c for c in found.stores[0].changes if c.outcome == "changed"]
 
 
 def lost(store, made):
