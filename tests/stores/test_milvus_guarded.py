@@ -201,17 +201,3 @@ def test_apply_on_milvus_without_one_of_the_privileges_names_it_and_makes_nothin
     result = run_when_granted(url, Mode.APPLY, lambda result: names(result, told))
     assert (result.exit_code, names(result, told)) == (5, True), result
     assert root.list_collections() == []
-
-
-def test_a_user_who_may_not_change_properties_is_told_and_nothing_counts_as_changed(
-    guarded, user_with
-):
-    """Milvus has no lock, but the other stores of such a run would be locked for nothing."""
-    assert run(guarded).exit_code == 0
-    rights = [each for each in listed(Purpose.APPLY) if "Alter" not in each]
-    user = user_with(rights)
-    for _ in range(2):
-        result = run(user, blueprint="novel_genesis", fingerprint="f")
-        assert result.outcome is Outcome.UNCHANGED, result
-        [told] = [note for note in result.stores[0].notes if "does not remember" in note]
-        assert "Let an administrator run: " in told
