@@ -240,3 +240,56 @@ def test_a_store_that_cannot_record_is_remembered_by_the_others():
     [record] = due.values()
     after = Recollection({"postgres": blank(PG), "redis": store(REDIS, record)})
     assert list(after.losses()) == ["postgres"]
+
+
+def test_what_one_run_could_not_see_of_an_identity_is_neither_equal_nor_other():
+    unseen = store(PG, ALL, identity="?/16384")
+    found = converged(postgres=unseen, milvus=blank(MILVUS))
+    assert (list(found.losses()), found.others()) == (["milvus"], {})
+    assert converged(postgres=unseen).to_record(NEW) == {}
+    other = store(PG, ALL, identity="?/20000")
+    assert converged(postgres=other).others() == {"postgres": ALL}
+
+
+def test_a_run_that_sees_more_of_an_identity_records_it_once():
+    half = replace(ALL, members={**ALL.members, "postgres": replace(PG, identity="?/16384")})
+    known = {"postgres": store(PG, half), "redis": store(REDIS, half)}
+    due = Recollection(known, ("postgres", "redis")).to_record(NEW)
+    assert due["postgres"].members["postgres"].identity == "1/16384"
+
+
+def test_a_bystander_is_a_witness_and_is_neither_judged_nor_written():
+    aside = replace(store(REDIS, ALL), is_bystander=True)
+    found = Recollection({"postgres": blank(PG), "redis": aside}, ("postgres", "milvus", "redis"))
+    assert found.losses()["postgres"].remembered_by == ("redis",)
+    due = found.to_record(NEW)
+    assert list(due) == ["postgres"]
+    assert (due["postgres"].key, due["postgres"].members["redis"]) == ("k1", REDIS)
+    lost = replace(blank(REDIS), is_bystander=True)
+    assert Recollection({"postgres": store(PG, ALL), "redis": lost}).losses() == {}
+
+
+def test_no_record_of_ours_takes_the_key_of_a_newer_version():
+    newer = store(PG, newer_keys=frozenset({"k1"}))
+    known = {"postgres": newer, "redis": store(REDIS, replace(ALL, members={"redis": REDIS}))}
+    due = Recollection(known, ("postgres", "redis")).to_record(NEW)
+    assert list(due) == ["postgres", "redis"]
+    [key] = {record.key for record in due.values()}
+    assert key != "k1"
+    again = {
+        "postgres": replace(newer, recall=replace(newer.recall, memories=(due["postgres"],))),
+        "redis": store(REDIS, ALL, due["redis"]),
+    }
+    assert Recollection(again, ("postgres", "redis")).to_record(NEW) == {}
+
+
+def test_a_full_store_renews_its_own_record_and_says_that_it_takes_no_other():
+    newer = replace(NEW, fingerprint="f2")
+    full = converged(redis=store(REDIS, ALL, full="It is full."))
+    assert (list(full.to_record(newer)), full.without_room()) == (
+        ["postgres", "milvus", "redis"],
+        {},
+    )
+    lacking = converged(redis=store(REDIS, full="It is full."))
+    assert list(lacking.to_record(newer)) == ["postgres", "milvus"]
+    assert lacking.without_room() == {"redis": "It is full."}

@@ -293,6 +293,28 @@ def test_a_store_that_can_record_nothing_is_a_note_and_never_pending(pair):
     assert all("lock" not in store.seen for store in pair)
 
 
+def test_a_record_that_was_refused_is_a_note_and_no_change(pair):
+    run(*pair, fingerprint="")
+    pair[1].remember = lambda _: "The user may not write."
+    result = run(*pair)
+    assert changes(result) == {"postgres": [("memory", "changed")], "redis": []}
+    assert (result.store("redis").outcome, result.store("redis").notes) == (
+        "unchanged",
+        ("The user may not write.",),
+    )
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.APPLY])
+def test_a_refusal_that_a_store_foresees_takes_no_lock(pair, mode):
+    run(*pair)
+    pair[1].memories.clear()
+    pair[1].memory_refusal = lambda: "The user may not write."
+    result = run(*pair, mode=mode)
+    assert (result.outcome, changes(result)["redis"]) == ("unchanged", [])
+    assert result.store("redis").notes == ("The user may not write.",)
+    assert all("lock" not in store.seen for store in pair)
+
+
 def test_an_older_release_writes_no_record_over_that_of_a_newer_one(pair):
     run(*pair, fingerprint="newer")
     pair[0].plan = lambda: Plan(ahead=True)

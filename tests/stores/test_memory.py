@@ -15,10 +15,13 @@ import redis
 from counted_wire import counted_wire
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
+from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.memory_text import from_text
+from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.redis import memory_record
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from servers import DEBIAN_POSTGRES_15, drop_database, empty_redis
 
@@ -357,7 +360,7 @@ def test_a_broken_record_is_a_conflict_that_names_the_way_out(shop, text):
     assert (result.exit_code, errors(result)) == (6, {"postgres": "conflict"})
     error = result.store("postgres").error
     assert error.object == "is_db_bootstrap.memory"
-    shop.sql(error.hint.partition("anew: ")[2])
+    shop.sql(error.hint.partition("run again: ")[2])
     assert changes(shop.converge())["postgres"] == [("memory", "changed")]
 
 
@@ -397,6 +400,132 @@ def test_a_record_of_a_newer_version_is_neither_believed_nor_overwritten(shop):
     with shop.redis() as client:
         assert newer in client.get(KEY).split("\n")
     assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_record_of_a_newer_version_under_our_key_is_left(shop):
+    shop.converge()
+    newer = "replace(record, '\"format\": 1', '\"format\": 2')"
+    shop.sql(f"UPDATE is_db_bootstrap.memory SET record = {newer}")
+    [(key, text)] = shop.sql("SELECT key, record FROM is_db_bootstrap.memory")
+    shop.add_revision("a2", "a1")
+    result = shop.converge()
+    assert "which is newer. It is left alone and not believed" in notes(result, "postgres")
+    rows = shop.sql("SELECT key, record FROM is_db_bootstrap.memory")
+    assert (key, text) in rows
+    assert len({row[0] for row in rows}) == 2
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_newer_record_of_our_key_in_redis_is_left(shop):
+    shop.converge()
+    with shop.redis() as client:
+        newer = client.get(KEY).replace('"format": 1', '"format": 2')
+        client.set(KEY, newer)
+        shop.add_revision("a2", "a1")
+        shop.converge()
+        lines = client.get(KEY).split("\n")
+    assert newer in lines
+    assert len({json.loads(line)["key"] for line in lines}) == 2
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_full_redis_renews_its_record_and_drops_no_other(shop, monkeypatch):
+    monkeypatch.setattr(memory_record, "MOST_RECORDS", 1)
+    shop.converge()
+    with shop.redis() as client:
+        [first] = client.get(KEY).split("\n")
+        shop.add_revision("a2", "a1")
+        assert "takes no more" not in notes(shop.converge(), "redis")
+        [renewed] = client.get(KEY).split("\n")
+        assert json.loads(renewed)["key"] == json.loads(first)["key"]
+        assert renewed != first
+        shop.database = shop.new_database()
+        for outcome in ("changed", "unchanged"):
+            result = shop.converge()
+            assert result.outcome == outcome
+            assert "Redis remembers 1 deployment and takes no more" in notes(result, "redis")
+        assert client.get(KEY).split("\n") == [renewed]
+
+
+def kept_from_system(shop, role):
+    """The address of the database for a role that may not ask which server it is."""
+    shop.admin(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    shop.sql(
+        "REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC",
+        f"GRANT ALL ON SCHEMA public, is_db_bootstrap TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA public, is_db_bootstrap TO {role}",
+    )
+    host = shop.server.url.rpartition("@")[2].removeprefix("postgresql://")
+    return f"postgresql://{role}:x@{host}/{shop.database}"
+
+
+def test_roles_of_which_one_does_not_see_the_server_do_not_fight_over_the_record(shop):
+    shop.converge()
+    before = shop.records()
+    role = f"team_{uuid.uuid4().hex[:8]}"
+    try:
+        urls = {"postgres_url": kept_from_system(shop, role)}
+        for given in (urls, {}, urls):
+            result = shop.converge(urls=given)
+            assert changes(result) == UNCHANGED
+            assert "was restored" not in notes(result, "postgres")
+            is_told = "Which server this is could not be seen" in notes(result, "postgres")
+            assert is_told == bool(given)
+        assert shop.records() == before
+        [remedy] = [n for n in shop.run(urls=urls).store("postgres").notes if "GRANT" in n]
+        shop.sql(remedy.partition("run: ")[2])
+        assert "could not be seen" not in notes(shop.converge(urls=urls), "postgres")
+    finally:
+        drop_database(shop.server, shop.database)
+        shop.admin(f"DROP ROLE {role}")
+
+
+def test_a_copied_database_is_known_by_its_number_where_its_server_is_not_seen(shop):
+    shop.converge()
+    copy = shop.new_database()
+    role = f"team_{uuid.uuid4().hex[:8]}"
+    shop.admin(f"CREATE DATABASE {copy} TEMPLATE {shop.database}")
+    shop.database, first = copy, shop.database
+    try:
+        urls = {"postgres_url": kept_from_system(shop, role)}
+        assert changes(shop.converge(urls=urls))["postgres"] == [("memory", "changed")]
+        # Now the administrator sees what this role did not: one record more, and then no more.
+        assert changes(shop.converge())["postgres"] == [("memory", "changed")]
+        assert changes(shop.converge(urls=urls)) == UNCHANGED
+    finally:
+        drop_database(shop.server, copy)
+        shop.admin(f"DROP ROLE {role}")
+        shop.database = first
+
+
+def test_a_record_that_may_not_be_written_is_a_note_and_takes_no_lock(shop, farm, monkeypatch):
+    shop.cache = farm.shared("redis", "7")
+    empty_redis(shop.cache)
+    shop.converge()
+    with shop.redis() as client:
+        client.delete(KEY)
+        user = f"team_{uuid.uuid4().hex[:8]}"
+        client.acl_setuser(
+            user, enabled=True, passwords=["+x"], commands=["+@all"], keys=["is-db-bootstrap:*"]
+        )
+        client.execute_command("ACL", "SETUSER", user, "resetkeys", "%R~" + KEY)
+        for each in ("conventions", "lock", "probe", "selftest"):
+            client.execute_command("ACL", "SETUSER", user, f"~is-db-bootstrap:{each}:*")
+        try:
+            host = shop.cache.url.removeprefix("redis://").rpartition("@")[2]
+            urls = {"redis_url": f"redis://{user}:x@{host}/0"}
+            taken = []
+            lock = RedisBootstrapper.try_lock
+            monkeypatch.setattr(
+                RedisBootstrapper, "try_lock", lambda *a: taken.append("lock") or lock(*a)
+            )
+            for mode in (Mode.APPLY, Mode.PLAN, Mode.APPLY):
+                result = shop.run(mode, urls=urls)
+                assert (result.exit_code, result.outcome) == (0, "unchanged"), result
+                assert "is not remembered here" in notes(result, "redis")
+            assert taken == []
+        finally:
+            client.acl_deluser(user)
 
 
 def test_a_role_that_may_not_make_our_schema_is_a_note_and_no_failure(shop):
@@ -446,6 +575,44 @@ def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writ
     assert changes(again)["postgres"] == [("memory", "changed")]
     assert shop.records()[1] != kept
     assert changes(shop.converge()) == UNCHANGED
+
+
+def made_by(shop):
+    """A bootstrapper that has no lock, and what a first run of its own schema has made.
+
+    To it, the server is another one than that of the lock.
+    """
+    shop.converge()
+    store = PostgreSQLBootstrapper(shop.urls["postgres_url"], shop.blueprint, schema="own")
+    found = BootstrapOrchestrator([store]).run()
+    assert found.exit_code == 0, found
+    another = PostgreSQLBootstrapper(shop.urls["postgres_url"], shop.blueprint, schema="own")
+    return another, [c for c in found.stores[0].changes if c.outcome == "changed"]
+
+
+def lost(store, made):
+    return [change.name for change in store.lost_changes(made)]
+
+
+def test_what_another_primary_does_not_have_is_told_of_each_kind(shop):
+    shop.add_revision("a2", "a1")
+    store, made = made_by(shop)
+    assert [each.name for each in made] == ["own", "a1", "a2"]
+    assert lost(store, made) == []
+    shop.sql("UPDATE own.alembic_version SET version_num = 'a1'")
+    assert lost(store, made) == ["a2"]
+    shop.sql("DROP SCHEMA own CASCADE")
+    assert lost(store, made) == ["own", "a1", "a2"]
+    drop_database(shop.server, shop.database)
+    assert lost(store, made) == ["own", "a1", "a2"]
+    shop.admin(f"CREATE DATABASE {shop.database}")
+
+
+def test_an_unknown_newer_revision_of_another_primary_takes_nothing_back(shop):
+    store, made = made_by(shop)
+    shop.sql("UPDATE own.alembic_version SET version_num = 'b7'")
+    with pytest.raises(StoreConflict, match="records b7, which this version does not know"):
+        store.lost_changes(made)
 
 
 def test_two_blueprints_in_one_schema_are_a_conflict_and_nothing_is_lost(shop, tmp_path):

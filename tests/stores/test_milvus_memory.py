@@ -11,8 +11,8 @@ from pymilvus import MilvusClient
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.memory import Member
-from is_db_bootstrap.errors import StoreBusy, StoreConflict
-from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
+from is_db_bootstrap.results import Change, Mode, Outcome
 from is_db_bootstrap.settings import Timing
 from is_db_bootstrap.stores.milvus import memory_collection, memory_properties
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
@@ -371,4 +371,33 @@ def test_a_server_that_refuses_properties_keeps_records_in_tiny_collections(
         found = recalled(new(url=url))
         assert found.missing == ("docs_v1", "alias docs")
         assert len(found.memories) == 2
+        store.close()
+
+
+@on("2.3")
+def test_a_user_who_may_not_change_properties_is_told_and_nothing_counts_as_changed(
+    new, milvus_url
+):
+    converged(new())
+    with gateway(milvus_url, denies=("AlterCollection",)) as url:
+        weak = new(url=url.replace("http://", "http://weak:x@"))
+        assert "Let an administrator run: " in weak.memory_refusal()
+        for _ in range(2):
+            result = run_remembered(weak)
+            assert result.outcome is Outcome.UNCHANGED, result
+            assert any("Milvus does not remember" in note for note in result.stores[0].notes)
+        weak.close()
+
+
+@on("2.3")
+def test_a_user_who_may_not_mark_a_collection_is_denied_and_nothing_counts_as_marked(
+    new, milvus_url, client
+):
+    client.create_collection("docs_v1", dimension=8)  # as another tool makes one
+    with gateway(milvus_url, denies=("AlterCollection",)) as url:
+        store = new(url=url)
+        store.ping(60)
+        declared = ONE.collections[0]
+        with pytest.raises(AccessDenied), store._errors("docs_v1"):
+            store._changes._mark(declared, Change("docs_v1", "record"))
         store.close()

@@ -12,16 +12,20 @@ _ANSWER_S = 60
 
 
 class _Gateway(grpc.GenericRpcHandler):
-    def __init__(self, channel, unknown, swallows):
+    def __init__(self, channel, unknown, swallows, denies):
         self._channel = channel
         self._unknown = unknown
         self._swallows = swallows
+        self._denies = denies
 
     def service(self, details):
         def answer(request, context):
             name = details.method.rpartition("/")[2]
             if name in self._unknown:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name}")
+            if name in self._denies:
+                text = f"Privilege{name}: permission deny to weak"
+                context.abort(grpc.StatusCode.PERMISSION_DENIED, text)
             if name in self._swallows:
                 return b""  # a Status that tells of no error
             call = self._channel.unary_unary(details.method)
@@ -32,14 +36,15 @@ class _Gateway(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def gateway(url, *unknown, swallows=()):
+def gateway(url, *unknown, swallows=(), denies=()):
     """The address of a way to `url` that refuses the calls named `unknown`.
 
     It says of those named in `swallows` that they succeeded, and makes none of them.
+    Those named in `denies` it refuses as a server does whose user lacks the privilege.
     """
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
         server = grpc.server(
-            ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown, swallows),)
+            ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown, swallows, denies),)
         )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

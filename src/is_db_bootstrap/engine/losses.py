@@ -6,6 +6,8 @@ replaced by a standby that never got that change. So a run that has lost a store
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import replace
 from functools import partial
 
@@ -13,15 +15,15 @@ from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.store import CanReadBack
 from is_db_bootstrap.engine.threads import call_within
 from is_db_bootstrap.engine.track import Track
-from is_db_bootstrap.errors import StoreUnavailable
+from is_db_bootstrap.errors import StoreConflict, StoreUnavailable
 from is_db_bootstrap.events import Phase
-from is_db_bootstrap.results import Mode, Outcome
+from is_db_bootstrap.results import ChangeResult, Mode, Outcome
 
 #: Seconds that a store gets to say what it has kept.
 _ANSWER_S = 15.0
 _UNKNOWN = (
-    "Whether {names} of this run outlived the loss of the server is not known, because no primary "
-    "answers. Run again; what is recorded is read anew."
+    "Whether {names} of this run outlived the loss of the server is not known{why} Run again; what "
+    "is recorded is read anew."
 )
 
 
@@ -45,7 +47,8 @@ def _tell_losses_of(run: RunContext, track: Track, store: CanReadBack) -> None:
     made = [change for change in track.changes if change.outcome is Outcome.CHANGED]
     [answer] = call_within(_ANSWER_S, [partial(store.lost_changes, made)])
     if not answer.done() or answer.exception() is not None:
-        track.note(_UNKNOWN.format(names=", ".join(change.name for change in made)))
+        names = ", ".join(change.name for change in made)
+        track.note(_UNKNOWN.format(names=names, why=_why_unknown(answer)))
         return
     lost = answer.result()
     if not lost:
@@ -60,3 +63,10 @@ def _tell_losses_of(run: RunContext, track: Track, store: CanReadBack) -> None:
             failed = replace(change, outcome=Outcome.FAILED, detail="taken back by the fail-over")
             track.changes[number] = failed
             run.emit("change", phase=Phase.APPLY, store=track.store.name, change=failed)
+
+
+def _why_unknown(answer: Future[Sequence[ChangeResult]]) -> str:
+    error = answer.exception() if answer.done() else None
+    if isinstance(error, StoreConflict):
+        return f": {error.message}"
+    return ", because no primary answers."

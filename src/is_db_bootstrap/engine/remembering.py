@@ -130,8 +130,9 @@ class Remembering:
         without_room = found.without_room()
         for track in self._run.tracks:
             track.memory = due.get(track.store.name)
+            track.note(self._refusals.get(track.store.name, ""))
             if self._run.mode is Mode.APPLY and track.recall is not None:
-                track.note(track.recall.unable, self._refusals.get(track.store.name, ""))
+                track.note(track.recall.unable)
                 track.note(without_room.get(track.store.name, ""))
                 if found.is_ambiguous:
                     track.note(memory_words.ambiguous(self._rules.blueprint))

@@ -15,7 +15,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import AccessDenied, StoreConflict
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import (
     Change,
@@ -363,6 +363,25 @@ class MilvusBootstrapper:
         Raises `StoreConflict` for a broken record.
         """
         return self._memory.recall()
+
+    def memory_refusal(self) -> str:
+        """Why the user may not change the properties of a collection. Nothing is changed.
+
+        A server without users, and Milvus Lite, refuse nothing.
+        """
+        if self._server.told_release.is_lite or not self._url.username:
+            return ""
+        from is_db_bootstrap.stores.milvus.rights import refuse_missing
+
+        declared = self._blueprint.collections[0]
+        change = Change("memory", "property")
+        user, database = self._url.username, self._url.database
+        try:
+            with self._errors("the privileges"):
+                refuse_missing(self._server, [(declared, change)], user, database)
+        except AccessDenied as exc:
+            return f"Milvus does not remember what was converged: {exc.message} {exc.hint}"
+        return ""
 
     def remember(self, memory: Memory) -> str | None:
         """Keep a record as a property of each collection.

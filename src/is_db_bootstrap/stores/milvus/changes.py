@@ -192,7 +192,7 @@ class Changes:
         try:
             client.alter_collection_properties(declared.name, own, **options)
         except MilvusException as exc:
-            if self._server.is_busy(exc):
+            if not self._server.is_refused(exc):
                 raise
             return MadeByOther(f"{declared.name} was not marked: {exc.message}")
         if not self.is_marked(declared):

@@ -647,6 +647,16 @@ class Neo4jBootstrapper:
     def _history_with_memory(self, session: neo4j.Session) -> History:
         return History.read(self._memory.look_with_history(session))
 
+    def memory_refusal(self) -> str:
+        """Why this user may not keep a record. Nothing stays written.
+
+        The Community Edition lets every user do everything.
+        """
+        server = self._database.server
+        if server is None or server.edition == "community":
+            return ""
+        return self._memory.refusal()
+
     def remember(self, memory: Memory) -> str | None:
         """Keep a record in a node of its own. Returns a remark when the user may not write it."""
         return self._memory.remember(memory)

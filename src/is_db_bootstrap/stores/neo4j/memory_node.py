@@ -54,6 +54,8 @@ READ_WITH_HISTORY = (
 READ_BARE = f"OPTIONAL MATCH {_OURS} RETURN m, null AS r, '' AS database, '' AS place, '' AS server"
 #: Puts a record in the place of the one with its key.
 WRITE = f"MERGE (m:{LABEL} {{key: $key}}) SET m.record = $record, m.blueprint = $blueprint"
+#: The key of a record that is never committed.
+_TRIAL_KEY = "trial"
 #: What is recorded under a key.
 READ_BACK = f"MATCH (m:{LABEL} {{key: $key}}) RETURN m.record AS record"
 #: Whether there is a node that neither tool has made for itself.
@@ -143,6 +145,20 @@ class MemoryNodes:
             remarks=recalled.remarks,
         )
 
+    def refusal(self) -> str:
+        """Why the user may not keep a record, as a transaction tells that is rolled back."""
+        change = Change("memory", "memory", nature=Nature.REPEATABLE)
+        trial = {"key": _TRIAL_KEY, "record": "", "blueprint": self._blueprint}
+        try:
+            with self._errors("the memory", change), self._database.session() as session:
+                metadata = self._database.metadata
+                with session.begin_transaction(metadata=metadata) as transaction:
+                    transaction.run(WRITE, trial).consume()
+                    transaction.rollback()  # at its end, the driver would commit
+        except AccessDenied as exc:
+            return _not_remembered(exc)
+        return ""
+
     def remember(self, memory: Memory) -> str | None:
         """Write a record, under the lease of this run, and read it back.
 
@@ -157,10 +173,7 @@ class MemoryNodes:
                     run(WRITE, key=memory.key, record=record, blueprint=memory.blueprint)
                 kept = self._database.rows(session, READ_BACK, key=memory.key)
         except AccessDenied as exc:
-            return (
-                f"Neo4j does not remember what was converged: {exc.message} Let the user make and "
-                f"set nodes with the label {LABEL} (GRANT CREATE, SET LABEL, SET PROPERTY)."
-            )
+            return _not_remembered(exc)
         if [row["record"] for row in kept] != [record]:
             raise StoreBusy(
                 STORE,
@@ -169,6 +182,13 @@ class MemoryNodes:
                 hint="Another run is at work. Run again.",
             )
         return None
+
+
+def _not_remembered(refusal: AccessDenied) -> str:
+    return (
+        f"Neo4j does not remember what was converged: {refusal.message} Let the user make and "
+        f"set nodes with the label {LABEL} (GRANT CREATE, SET LABEL, SET PROPERTY)."
+    )
 
 
 def is_any_there(wanted: Sequence[SchemaObject], live: LiveSchema) -> bool:

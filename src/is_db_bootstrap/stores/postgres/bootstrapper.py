@@ -910,9 +910,10 @@ class PostgreSQLBootstrapper:
             failure.message += self._team.connections.told_limits(failure)
 
     def lost_changes(self, made: Sequence[ChangeResult]) -> Sequence[ChangeResult]:
-        """The revisions of this run that the present primary does not record.
+        """The changes of this run that are not there on the present primary.
 
-        Nothing is lost on the server that had our lock. Raises what `connection.connect` does.
+        Nothing is lost on the server that had our lock. Raises what `connection.connect` does, and
+        `StoreConflict` for a recorded revision that does not say what led to it.
         """
         lock_server = self._session_roles.one_server.held
         any_server = replace(self._session_roles, one_server=OneServer())
@@ -921,11 +922,49 @@ class PostgreSQLBootstrapper:
         except DatabaseMissing:
             return made
         with session:
-            if server_of(session) == lock_server:
+            if lock_server is not None and server_of(session) == lock_server:
                 return ()
-            recorded = self._history.read(session).revisions
-        kept = self._chain.until([name for name in recorded if name in self._chain.parents])
-        return [each for each in made if each.kind == "revision" and each.name not in kept]
+            kept = self._kept_revisions(session)
+            return [each for each in made if self._is_lost(session, each, kept)]
+
+    def _kept_revisions(self, session: psycopg.Connection[Any]) -> frozenset[str]:
+        """The recorded revisions and all that led to them.
+
+        A newer version may have recorded a revision that we do not know. Its lineage tells then.
+        """
+        record = self._history.read(session)
+        known = [name for name in record.revisions if name in self._chain.parents]
+        unknown = [name for name in record.revisions if name not in self._chain.parents]
+        if unknown and not record.lineage:
+            raise StoreConflict(
+                self.name,
+                f"The present primary records {', '.join(unknown)}, which this version does not "
+                "know, and not what led there.",
+                subject=unknown[0],
+            )
+        return frozenset({*record.revisions, *record.lineage, *self._chain.until(known)})
+
+    def _is_lost(
+        self, session: psycopg.Connection[Any], change: ChangeResult, kept: frozenset[str]
+    ) -> bool:
+        """Whether a change is not there in a session's database, which has the `kept` revisions."""
+        if change.kind in {"revision", RECORD}:
+            return not kept.issuperset(change.name.split(", "))
+        if change.kind == "baseline" and self._baseline is not None:
+            return not kept.issuperset(self._baseline.heads)
+        if change.kind == "schema":
+            query = "SELECT FROM pg_namespace WHERE nspname = %s"
+            return session.execute(query, [change.name]).fetchone() is None
+        if change.kind == "seed":
+            return self._is_row_lost(session, change.name)
+        return False
+
+    def _is_row_lost(self, session: psycopg.Connection[Any], name: str) -> bool:
+        rows = [row for row in self._blueprint.seed_rows if row_name(row) == name]
+        try:
+            return bool(missing(session, rows))
+        except (psycopg.errors.UndefinedTable, psycopg.errors.InvalidSchemaName):
+            return True
 
     def apply_all(self, changes: Sequence[Change]) -> list[str]:
         """Take all these steps at once, without an engine. Returns the remarks."""
