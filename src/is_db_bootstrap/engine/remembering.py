@@ -9,7 +9,7 @@ from is_db_bootstrap.engine import memory_words, recollection
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.recollection import Known, Recollection
 from is_db_bootstrap.engine.store import CanRemember
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+from is_db_bootstrap.errors import BootstrapError, ConfigurationError, VerificationFailed
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 
@@ -52,7 +52,7 @@ class Remembering:
             if name in losses and name in accepted:
                 is_remade = self._run.adopting is None
                 track.note(memory_words.accepted(losses[name], is_remade=is_remade))
-            elif name in losses:
+            elif name in losses and _may_be_lost(track.error):
                 error = memory_words.store_reset(name, track.store.target, losses[name])
                 self._fail(track, error)
         self._note_others(found)
@@ -138,6 +138,11 @@ class Remembering:
             if track.recall is not None
         }
         return Recollection(known, self._rules.declared_stores, self._rules.is_one_of_many)
+
+
+def _may_be_lost(error: BootstrapError | None) -> bool:
+    """Whether a loss says more than what a store has failed for: an adoption finds it different."""
+    return error is None or isinstance(error, VerificationFailed)
 
 
 def _is_ahead(track: Track) -> bool:
