@@ -98,6 +98,42 @@ def test_rows_that_refuse_a_constraint_are_told_before_anything_is_made(shop):
 
 
 @pytest.mark.postgres
+def test_what_was_not_checked_yet_is_checked_and_nothing_else_is_touched(shop):
+    """A constraint and a NOT NULL of PostgreSQL 18 that somebody has added NOT VALID."""
+    rows = "SELECT count(*) FROM customers"
+    before = shop.client.execute(rows).fetchone()
+    text = "SELECT pg_get_constraintdef(oid) FROM pg_constraint WHERE conname = 'ck_orders_cents'"
+    definition = shop.client.execute(text).fetchone()[0]
+    shop.client.execute("ALTER TABLE orders DROP CONSTRAINT ck_orders_cents")
+    shop.client.execute(f"ALTER TABLE orders ADD CONSTRAINT ck_orders_cents {definition} NOT VALID")
+    shop.client.execute("ALTER TABLE customers ALTER email DROP NOT NULL")
+    shop.client.execute("ALTER TABLE customers ADD CONSTRAINT filled NOT NULL email NOT VALID")
+    found = look(shop.open())
+    assert {(each.kind, each.statements) for each in found.stores[0].changes} == {
+        ("column", ('ALTER TABLE "public"."customers" ALTER COLUMN "email" SET NOT NULL;',)),
+        (
+            "constraint",
+            ('ALTER TABLE "public"."orders" VALIDATE CONSTRAINT "ck_orders_cents";',),
+        ),
+    }
+    assert repair(shop.open(), approved=found).exit_code == 0
+    assert not shop.open().verify()
+    assert shop.client.execute(rows).fetchone() == before != (0,)
+
+
+@pytest.mark.postgres
+def test_rows_that_refuse_a_column_which_was_not_checked_are_told_before(shop):
+    shop.client.execute("ALTER TABLE customers ALTER email DROP NOT NULL")
+    shop.client.execute("INSERT INTO customers (email) VALUES (NULL)")
+    shop.client.execute("ALTER TABLE customers ADD CONSTRAINT filled NOT NULL email NOT VALID")
+    found = repair(shop.open())
+    assert (found.exit_code, found.stores[0].changes) == (3, ())
+    [left] = found.stores[0].drifts
+    assert (left.kind, left.object) == ("column", "customers.email")
+    assert "NULL" in left.not_repaired
+
+
+@pytest.mark.postgres
 def test_of_two_repairs_at_once_one_makes_it_and_both_end_well(shop):
     shop.client.execute("DROP INDEX idx_orders_status")
     shop.client.execute("ALTER TABLE orders DROP CONSTRAINT ck_orders_cents")

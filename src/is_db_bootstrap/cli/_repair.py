@@ -65,6 +65,8 @@ def _run(
 ) -> BootstrapResult:
     """Look at the stores, or make the repairs that the look `approved` has shown."""
     with run_observer(options.output, verbose=options.verbose, quiet=options.quiet) as observer:
+        if observer.verbose and approved is None:
+            observer.addresses(settings)
         with log_refusals(options.termination_log):
             engine = app.orchestrator(
                 blueprint,

@@ -12,7 +12,12 @@ from is_db_bootstrap.engine.bystanders import ANSWER_S, Heard, ask_bystanders
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.recollection import Known, Loss, Recollection
 from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
-from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreUnavailable
+from is_db_bootstrap.errors import (
+    BootstrapError,
+    ConfigurationError,
+    StoreUnavailable,
+    VerificationFailed,
+)
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 
@@ -62,7 +67,7 @@ class Remembering:
             if name in losses and name in accepted:
                 is_remade = self._run.adopting is None
                 track.note(memory_words.accepted(losses[name], is_remade=is_remade))
-            elif name in losses and track.error is None:
+            elif name in losses and _may_be_lost(track.error):
                 error = memory_words.store_reset(name, track.store.target, losses[name])
                 self._fail(track, error)
         self._note_others(found)
@@ -203,6 +208,11 @@ class Remembering:
                 say_waiting=partial(self._run.say_waiting, Phase.PLAN, lacking),
             )
         return self._heard
+
+
+def _may_be_lost(error: BootstrapError | None) -> bool:
+    """Whether a loss says more than what a store has failed for: an adoption finds it different."""
+    return error is None or isinstance(error, VerificationFailed)
 
 
 def _is_ahead(track: Track) -> bool:

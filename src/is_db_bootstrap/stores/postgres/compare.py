@@ -18,7 +18,12 @@ from is_db_bootstrap.stores.postgres.catalogue import (
     first_part,
     named_roles,
 )
-from is_db_bootstrap.stores.postgres.dump_form import is_same, same_after_restore
+from is_db_bootstrap.stores.postgres.dump_form import (
+    INVALID,
+    is_same,
+    is_unfinished,
+    same_after_restore,
+)
 
 #: Kinds of object that have parts.
 _WHOLES = ("table", *QUERIES)
@@ -161,9 +166,16 @@ def missing_roles(catalogue: Catalogue, there: Collection[str]) -> Iterator[Drif
 
 
 def after_columns(drifts: Iterable[Drift]) -> list[Drift]:
-    """The drifts, of which none can be repaired on a table whose columns differ."""
+    """The drifts, of which none can be repaired on a table whose columns differ.
+
+    A column whose rows were not checked yet is as declared for the others.
+    """
     found = list(drifts)
-    tables = {first_part(each.object) for each in found if each.kind == "column"}
+    tables = {
+        first_part(each.object)
+        for each in found
+        if each.kind == "column" and not is_unfinished(each.expected, each.actual)
+    }
     return [
         replace(each, can_repair=False, not_repaired=_COLUMNS_FIRST)
         if each.can_repair and first_part(each.object) in tables
@@ -202,7 +214,7 @@ def _unqualified(query: str) -> str:
 def _drift(kind: str, name: str, expected: str, actual: str | None) -> Drift:
     if actual is None:
         return Drift(name, kind, "is missing", expected)
-    if is_same(f"{expected} INVALID", actual):
+    if is_same(f"{expected} {INVALID}", actual):
         message = (
             "is invalid: its creation was interrupted. Drop it and create it again, or REINDEX it"
         )

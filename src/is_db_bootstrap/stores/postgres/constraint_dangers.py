@@ -17,9 +17,13 @@ from is_db_bootstrap.stores.postgres.sql_syntax import (
     strings,
 )
 
+#: A NOT NULL that was added NOT VALID (PostgreSQL 18) says nothing of the rows that are there.
 _IS_NOT_NULL = """
     SELECT 1 FROM pg_attribute
     WHERE attrelid = to_regclass(%s) AND attname = %s AND attnotnull
+      AND NOT EXISTS (SELECT FROM pg_constraint
+                      WHERE conrelid = attrelid AND contype = 'n' AND conkey = ARRAY[attnum]
+                        AND NOT convalidated)
 """
 #: A checked constraint that spares PostgreSQL the look at each row (since PostgreSQL 12).
 _IS_CHECKED = """

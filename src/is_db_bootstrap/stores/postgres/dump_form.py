@@ -18,6 +18,12 @@ _CAST_ELEMENT = re.compile(rf"(?:(?<=\[)|(?<=, ))(?:\(({_TEXT})\)|({_TEXT}))::te
 _ELEMENTS = rf"{_TEXT}(?:, {_TEXT})*"
 _CAST_ARRAY = re.compile(rf"\(ARRAY\[({_ELEMENTS})\]\)::text\[\]|ARRAY\[({_ELEMENTS})\]::text\[\]")
 
+#: An index whose build was cut off.
+INVALID = "INVALID"
+#: A constraint whose rows were not checked.
+NOT_VALID = "NOT VALID"
+UNFINISHED = (INVALID, NOT_VALID)
+
 
 def same_after_restore(text: str) -> str:
     """A definition in a form that is the same before a dump and after its restore.
@@ -37,3 +43,10 @@ def is_same(expected: str | None, actual: str | None) -> bool:
     if expected is None or actual is None:
         return False
     return same_after_restore(expected) == same_after_restore(actual)
+
+
+def is_unfinished(expected: str | None, actual: str | None) -> bool:
+    """Whether an object is as declared, and the server has not checked or built all of it yet."""
+    if expected is None:
+        return False
+    return any(is_same(f"{expected} {state}", actual) for state in UNFINISHED)

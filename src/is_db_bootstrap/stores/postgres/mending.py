@@ -17,6 +17,7 @@ from dataclasses import dataclass, replace
 from is_db_bootstrap.results import Drift
 from is_db_bootstrap.stores.postgres.catalogue import Objects, plain
 from is_db_bootstrap.stores.postgres.connection import identifier, search_path
+from is_db_bootstrap.stores.postgres.dump_form import NOT_VALID, is_same, is_unfinished
 from is_db_bootstrap.wording import has_unseen, spelled
 
 #: Kinds in the order in which one needs another. What is not named comes last.
@@ -42,6 +43,14 @@ _FOREIGN_KEY = "FOREIGN KEY"
 _FROM_REVISION = (
     "catalogue.json has no whole statement of it: run the one of the revision that makes it, which "
     "`is-db-bootstrap migrate sql` prints"
+)
+_FINISHED = (
+    "its rows were checked, which is more than declared, and PostgreSQL takes that back only with "
+    "the constraint: write a revision that validates it (ALTER TABLE … VALIDATE CONSTRAINT …)"
+)
+_OF_PARTITIONS = (
+    "an index of a partitioned table is valid once each partition has its own: create those that "
+    "are missing, and attach them (ALTER INDEX … ATTACH PARTITION …)"
 )
 _NOT_IN_PLACE = "PostgreSQL does not change this in place: "
 _BODY_IS_FOLDED = (
@@ -141,19 +150,21 @@ class Mending:
         mended = replace(drift, fix="\n".join(shown), statements=shown)
         if not self._is_repairable(drift):
             return mended
-        sent = shown if self._is_partitioned(drift) else tuple(map(_leaving_others_alone, shown))
-        return replace(mended, statements=sent, can_repair=True)
+        if not self._is_partitioned(drift.object):
+            shown = tuple(map(_leaving_others_alone, shown))
+        return replace(mended, statements=shown, can_repair=True)
 
     def _is_repairable(self, drift: Drift) -> bool:
-        """Whether the statements make something that holds no rows, and drop nothing."""
+        """Whether the statements make or finish what holds no rows of its own, and drop nothing."""
+        if drift.kind == "column":
+            return is_unfinished(drift.expected, drift.actual)
         if drift.kind not in _REPAIRED:
             return False
-        left_unfinished = {f"{drift.expected} INVALID", f"{drift.expected} NOT VALID"}
-        return drift.actual is None or drift.actual in left_unfinished
+        return drift.actual is None or is_unfinished(drift.expected, drift.actual)
 
-    def _is_partitioned(self, drift: Drift) -> bool:
+    def _is_partitioned(self, part: str) -> bool:
         """Whether the part belongs to a table whose indexes cannot be built concurrently."""
-        table = self.found.get("table", {}).get(_PART.findall(drift.object)[0], "")
+        table = self.found.get("table", {}).get(_PART.findall(part)[0], "")
         return " partition by " in table
 
     def _statements(
@@ -213,7 +224,13 @@ class Mending:
 
     def _column(self, name: str, expected: str, actual: str | None) -> Iterator[str]:
         table, column = self._table_and_part(name)
-        if expected.endswith(" NOT VALID"):
+        if is_unfinished(expected, actual):
+            # PostgreSQL 18 checks the rows of a constraint then that was added NOT VALID.
+            yield f"ALTER TABLE {table} ALTER COLUMN {column} SET NOT NULL"
+            return
+        if is_unfinished(actual, expected):
+            raise _Unmade(_FINISHED)
+        if expected.endswith(f" {NOT_VALID}"):
             raise _Unmade(_FROM_REVISION)
         if actual is None:
             yield f"ALTER TABLE {table} ADD COLUMN {column} {expected}"
@@ -222,7 +239,7 @@ class Mending:
         wanted, there = _COLUMN.fullmatch(expected), _COLUMN.fullmatch(actual)
         if wanted is None or there is None:
             raise _Unmade(_FROM_REVISION)
-        if wanted["computed"] != there["computed"]:
+        if not is_same(wanted["computed"], there["computed"]):
             raise _Unmade(
                 f"{_NOT_IN_PLACE}drop the column and add it again, which computes it anew"
             )
@@ -251,9 +268,11 @@ class Mending:
     def _constraint(self, name: str, expected: str, actual: str | None) -> Iterator[str]:
         table, constraint = self._table_and_part(name)
         add = f"ADD CONSTRAINT {constraint} {expected}"
-        if actual == f"{expected} NOT VALID":
+        if is_unfinished(expected, actual):
             yield f"ALTER TABLE {table} VALIDATE CONSTRAINT {constraint}"
-        elif actual == f"{expected} TRIGGERS DISABLED":
+        elif is_unfinished(actual, expected):
+            raise _Unmade(_FINISHED)
+        elif is_same(f"{expected} TRIGGERS DISABLED", actual):
             yield f"ALTER TABLE {table} ENABLE TRIGGER ALL"
         elif expected.endswith(" TRIGGERS DISABLED"):
             raise _Unmade(_FROM_REVISION)
@@ -265,7 +284,9 @@ class Mending:
     def _index(self, name: str, expected: str, actual: str | None) -> Iterator[str]:
         table, index = self._table_and_part(name)
         in_schema = f"{identifier(self.schema)}.{index}"
-        if actual == f"{expected} INVALID":
+        if is_unfinished(expected, actual):
+            if self._is_partitioned(name):
+                raise _Unmade(_OF_PARTITIONS)
             yield f"REINDEX INDEX {in_schema}"
             return
         if actual is not None:
@@ -278,22 +299,24 @@ class Mending:
         table, trigger = self._table_and_part(name)
         wanted, state = _without_state(expected)
         there, _ = _without_state(actual or "")
-        if actual is not None and wanted != there:
+        is_there = is_same(wanted, there)
+        if actual is not None and not is_there:
             yield f"DROP TRIGGER {trigger} ON {table}"
-        if wanted != there:
+        if not is_there:
             constraint = "CONSTRAINT " if wanted.startswith("CONSTRAINT ") else ""
             rest = wanted.removeprefix("CONSTRAINT ")
             yield f"CREATE {constraint}TRIGGER {trigger} {rest}"
-        if state or wanted == there:
+        if state or is_there:
             yield f"ALTER TABLE {table} {_ENABLING[state]} TRIGGER {trigger}"
 
     def _rule(self, name: str, expected: str, actual: str | None) -> Iterator[str]:
         table, rule = self._table_and_part(name)
         wanted, state = _without_state(expected)
         there, _ = _without_state(actual or "")
-        if wanted != there:
+        is_there = is_same(wanted, there)
+        if not is_there:
             yield f"CREATE OR REPLACE RULE {rule} AS {wanted.removesuffix(';')}"
-        if state or wanted == there:
+        if state or is_there:
             yield f"ALTER TABLE {table} {_ENABLING[state]} RULE {rule}"
 
     def _policy(self, name: str, expected: str, actual: str | None) -> Iterator[str]:
@@ -551,7 +574,8 @@ def _changed_column(alter: str, wanted: re.Match[str], there: re.Match[str]) -> 
     if wanted["null"] != there["null"] and not (there["identity"] and wanted["null"] != "NULL"):
         verb = "SET" if wanted["null"] == "NOT NULL" else "DROP"
         yield f"{alter} {verb} NOT NULL"
-    if wanted["default"] and (is_other_type or wanted["default"] != there["default"]):
+    is_same_default = is_same(wanted["default"], there["default"])
+    if wanted["default"] and (is_other_type or not is_same_default):
         yield f"{alter} SET DEFAULT {wanted['default']}"
     if there["default"] and not wanted["default"] and not is_other_type:
         yield f"{alter} DROP DEFAULT"
