@@ -222,8 +222,10 @@ class BootstrapOrchestrator:
                 run_id=self._begin_id(),
             )
             with closing(Checks(run).make_all()) as proofs:
+                began = time.monotonic()
                 for proof in proofs:
-                    yield store, proof
+                    yield store, replace(proof, duration_s=time.monotonic() - began)
+                    began = time.monotonic()
 
     def _begin_id(self) -> str:
         """The id of the run that begins, which its events have too."""

@@ -590,6 +590,7 @@ class Phases:
         if self._run.adopting is not None:
             self._confirm_adopted(track, self._run.adopting)
         track.verified = True
+        track.compared = not (track.plan and track.plan.ahead)
         if track.drifts:
             advice = track.store.drift_advice if isinstance(track.store, CanAdvise) else ""
             raise VerificationFailed(track.store.name, track.drifts, advice)
