@@ -175,8 +175,7 @@ class Phases:
         )
         first = self._run.tracks[0]
         first.error = error
-        name = first.store.name
-        self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+        self._run.say_failed(Phase.PLAN, first.store.name, error)
         return False
 
     # --- wait and plan
@@ -215,8 +214,7 @@ class Phases:
             return True
         for track, error in self._run.adopting.refusals(self._run.tracks):
             track.error = error
-            name = track.store.name
-            self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+            self._run.say_failed(Phase.PLAN, track.store.name, error)
         return self._run.all_succeeded
 
     def _plan_first(self, track: Track) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.render.rungs import rung_text
+from is_db_bootstrap.event_words import rung_text
 from is_db_bootstrap.wording import counted, visible
 
 if TYPE_CHECKING:
