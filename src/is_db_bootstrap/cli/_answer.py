@@ -9,7 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.cli._endings import code_after_output, log_message, result_stream
+from is_db_bootstrap.cli._endings import (
+    WRONG_USAGE,
+    code_after_output,
+    log_message,
+    result_stream,
+)
 from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
@@ -200,6 +205,14 @@ def fail(code: int, message: str, *, hint: str = "") -> int:
     if not log_message(visible(str(error)), "error"):
         _echo_to_stderr(f"is-db-bootstrap: {error}")
     return code
+
+
+def refuse_unasked(said: str) -> int:
+    """Tell that a question could be asked of nobody. `said` is a sentence on what was not done.
+
+    Returns the exit code.
+    """
+    return fail(WRONG_USAGE, f"{said} There is no terminal to ask at.", hint="Say --yes.")
 
 
 def _as_json(document: dict[str, object]) -> str:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note, refuse_unasked
+from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._options import (
     ADDRESSES,
     ANSWER_OPTIONS,
@@ -77,9 +77,7 @@ def _remove(left: LeftLock, seen: PresentLock, *, yes: bool) -> int:
         tell(f"{left.name}: locked by {holder_text(seen.holder)}. {seen.why}")
     agreed = ask_user(f"Remove this lock of {left.target}?", yes=yes)
     if agreed is None:
-        return fail(
-            WRONG_USAGE, "Nothing was changed: there is no terminal to ask at.", hint="Say --yes."
-        )
+        return refuse_unasked("Nothing was changed.")
     if not agreed:
         return fail(FAILED, "Nothing was changed.")
     return _tell(left, left.remove(seen), seen)

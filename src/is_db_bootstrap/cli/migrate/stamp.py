@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._answer import answer, fail, print_document, print_note, refuse_unasked
+from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._output import print_line, tell
 from is_db_bootstrap.cli.migrate._options import (
     Database,
@@ -47,9 +47,7 @@ def command(database: Database, revision: str, yes: bool) -> int:
     question = f"Record {revision} as the revision of {database.target}, and change nothing else?"
     agreed = ask_user(question, yes=yes)
     if agreed is None:
-        return fail(
-            WRONG_USAGE, "Nothing was changed: there is no terminal to ask at.", hint="Say --yes."
-        )
+        return refuse_unasked("Nothing was changed.")
     if not agreed:
         return fail(FAILED, "Nothing was changed.")
     stamped = module.stamp(database.blueprint, revision, **database.arguments)

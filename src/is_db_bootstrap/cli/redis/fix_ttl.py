@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._answer import fail
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._answer import fail, refuse_unasked
+from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._output import print_text
 from is_db_bootstrap.cli.migrate._options import ask_user
 from is_db_bootstrap.cli.redis._options import key_options
@@ -64,11 +64,7 @@ def command(
             show(missing, None)
         answer = ask_user(f"Set the lifetimes of {counted(total, 'key')} of {target}?", yes=yes)
         if answer is None:
-            return fail(
-                WRONG_USAGE,
-                "Nothing was changed: there is no terminal to ask at.",
-                hint="Say --yes.",
-            )
+            return refuse_unasked("Nothing was changed.")
         if not answer:
             return fail(FAILED, "Nothing was changed.")
         mended = keyspace.mend_missing(names)
