@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from is_db_bootstrap.events import Event
+
+if TYPE_CHECKING:
+    from is_db_bootstrap.rungs import RungResult
 
 #: The level of each kind of event. Any other kind is `info`.
 _LEVELS = {
@@ -13,13 +18,25 @@ _LEVELS = {
     "phase": "debug",
     "rung": "debug",
 }
+#: Whether a store stands on a rung.
+_REACHED = {True: "yes", False: "no", None: "open"}
 #: What an event says that has no message of its own.
 _WORDS = {"phase": "begins", "store-done": "done", "cancelling": "cancelling what still runs"}
 
 
 def event_level(event: Event) -> str:
     """The level of an event, as the word that loggers of most languages use."""
+    if event.result is not None and event.result.exit_code:
+        return "error"
+    if event.rung is not None and event.rung.ok is False:
+        return "warning"
     return _LEVELS.get(event.kind, "info")
+
+
+def rung_text(seen: RungResult) -> str:
+    """What was seen of one rung of the ladder, such as `port answers: yes, localhost:5432`."""
+    words = f"{seen.rung.label}: {_REACHED[seen.ok]}"
+    return f"{words}, {seen.text}" if seen.text else words
 
 
 def event_text(event: Event) -> str:
@@ -32,8 +49,7 @@ def event_text(event: Event) -> str:
     if change is not None:
         text = f"{change.kind} {change.name} {change.outcome} in {change.duration_s:.2f} s"
     elif event.rung is not None:
-        is_reached = {True: "reached", False: "not reached", None: "open"}[event.rung.ok]
-        text = f"{event.rung.rung.label} {is_reached} {event.rung.text}".strip()
+        text = rung_text(event.rung)
     else:
         text = event.message or _WORDS.get(event.kind, event.kind)
         text = f"{event.phase} {text}" if event.phase else text

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from is_db_bootstrap.results import BootstrapResult, ChangeResult
+    from is_db_bootstrap.results import BootstrapResult, ChangeResult, ErrorReport
     from is_db_bootstrap.rungs import RungResult
 
 
@@ -38,7 +38,8 @@ class Event:
     tells what a call waits for that has not come back. `store` is empty for the run as a whole.
     `elapsed_s` counts seconds since the run began. A `phase` has the seconds that it may take in
     `left_s`, which is None where it has no limit. The `store-done` of a plan has the number of
-    changes to come in `planned`. `run_id` is that of the result.
+    changes to come in `planned`. A `failed` has its `error`, with the next step. `run_id` is that
+    of the result.
     """
 
     kind: str
@@ -52,6 +53,7 @@ class Event:
     planned: int = 0
     run_id: str = ""
     rung: RungResult | None = None
+    error: ErrorReport | None = None
 
 
 Observer = Callable[[Event], None]

@@ -51,18 +51,17 @@ def _makes(purpose: Purpose, creates_database: bool) -> bool:
 
 
 def list_grants(
-    blueprint: Blueprint,
+    resolved: Blueprint,
     settings: Settings,
     stores: Sequence[StoreName],
     wanted: Sequence[GrantWish],
 ) -> list[RoleGrants]:
     """What an administrator runs on each store, for one role after the other.
 
-    No server is asked. A store without an address is taken to be where a new one would be. Raises
-    `ConfigurationError` for a store whose client is not installed, and for a role that it cannot
-    have.
+    `resolved` is what `app.checked` returns. No server is asked. A store without an address is
+    taken to be where a new one would be. Raises `ConfigurationError` for a store whose client is
+    not installed, and for a role that it cannot have.
     """
-    resolved = app.checked(blueprint, settings)
     found: list[RoleGrants] = []
     for name in stores:
         store = app.bootstrapper(name, _address(name, settings), resolved, settings)

@@ -313,12 +313,13 @@ class RepairPlan:
 class Proof:
     """One check of a self-test.
 
-    `ok` is None when the check could not be tried. Then `detail` says why.
+    `ok` is None when the check could not be tried. Then `detail` says why. `duration_s` is seconds.
     """
 
     name: str
     ok: bool | None
     detail: str = ""
+    duration_s: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -482,6 +483,8 @@ class StoreResult:
     changes: tuple[ChangeResult, ...] = ()
     drifts: tuple[Drift, ...] = ()
     notes: tuple[str, ...] = ()
+    #: Whether this run has compared the store with all that is declared, to the end.
+    is_verified: bool = False
     error: ErrorReport | None = None
     #: The exception behind `error`, which the JSON document does not have.
     exception: Exception | None = field(default=None, compare=False, repr=False)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from datetime import UTC, datetime
 from xml.etree import ElementTree as ET
 
+import psycopg
 import pytest
 
 from commands import run_here
@@ -55,6 +57,7 @@ def result(*stores, code=3):
 
 def store(name, outcome=Outcome.UNCHANGED, error=None, drifts=(), **more):
     report = error.report() if error else None
+    more.setdefault("is_verified", error is None and outcome is not Outcome.SKIPPED)
     return StoreResult(name, "address", outcome, error=report, drifts=drifts, **more)
 
 
@@ -135,3 +138,41 @@ def test_only_what_checks_writes_a_report_of_tests(command, tmp_path):
     code, out, err = run_here((command, "-o", "junit"), tmp_path, {})
     assert (code, out) == (2, "")
     assert "'junit' is not one of 'text', 'json'" in err
+
+
+def test_a_store_that_nobody_has_compared_is_skipped_and_not_passed():
+    note = "Not verified: the store is ahead of this version of the blueprint."
+    ahead = store("postgres", is_verified=False, notes=(note,))
+    root = checked(junit_run(result(ahead, store("redis"), code=0).to_dict()))
+    [first] = root[0].findall("testcase")
+    assert first.find("skipped").get("message") == note
+    [second] = root[1].findall("testcase")
+    assert list(second) == []
+
+
+def test_each_check_of_a_selftest_has_its_time_and_a_suite_their_sum():
+    proofs = [("redis", Proof("a", ok=True, duration_s=0.25)), ("redis", Proof("b", ok=None))]
+    proofs.append(("postgres", Proof("c", ok=False, duration_s=0.5)))
+    root = checked(junit_proofs("mine", proofs))
+    assert (root.get("time"), root[0].get("time"), root[1].get("time")) == (
+        "0.750",
+        "0.250",
+        "0.500",
+    )
+    assert root[0][0].get("time") == "0.250"
+
+
+@pytest.mark.postgres
+def test_a_store_that_is_ahead_is_skipped_in_the_report(migrated, tmp_path):
+    """A newer release was here. What it has made cannot be compared by this one."""
+    url = migrated("mplp")
+    with psycopg.connect(url, autocommit=True) as session:
+        session.execute("UPDATE alembic_version SET version_num = 'mplp_9999'")
+        session.execute(
+            "UPDATE is_db_bootstrap.lineage SET revisions = revisions || ARRAY['mplp_9999']"
+        )
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": url}
+    code, text, err = run_here(("verify", "-b", "mplp", "-o", "junit"), tmp_path, environ)
+    assert code == 0, err
+    [case] = checked(text).iter("testcase")
+    assert case.find("skipped").get("message").startswith("Not verified")

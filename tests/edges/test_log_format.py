@@ -149,6 +149,27 @@ def test_a_failure_is_one_record_of_the_level_error(folder):
     assert {record["event"] for record in quiet} == {"failed", "finished"}
 
 
+def test_a_rung_that_is_not_reached_is_a_record_with_its_cause_and_the_next_step(folder):
+    words = ("wait", "-b", "loud", "--timeout", "0.1", "--log-format", "json")
+    code, _, records = call(folder, "postgresql://127.0.0.1:1/x", *words)
+    assert code == 4
+    rungs = [record for record in records if record["event"] == "rung"]
+    assert [(each["rung"]["rung"], each["rung"]["ok"]) for each in rungs] == [
+        ("name", True),
+        ("port", False),
+    ]
+    missed = rungs[1]
+    assert (missed["store"], missed["phase"], missed["level"]) == ("postgres", "wait", "warning")
+    assert missed["message"].startswith("postgres: port answers: no, postgresql://postgres@127.")
+    assert missed["rung"]["hint"].startswith("Is the server running")
+    assert missed["rung"]["is_permanent"] is False
+    failed = next(record for record in records if record["event"] == "failed")
+    assert (failed["error"]["kind"], failed["level"]) == ("unavailable", "error")
+    assert failed["error"]["hint"]
+    ended = next(record for record in records if record["event"] == "finished")
+    assert (ended["level"], ended["exit_code"]) == ("error", 4)
+
+
 @pytest.mark.parametrize(
     ("words", "level", "said"),
     [

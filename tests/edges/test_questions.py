@@ -16,7 +16,7 @@ from pages import ROOT
 pytestmark = pytest.mark.postgres
 SHOP = ("-b", str(ROOT / "tests/stores/shop"), "--only", "postgres")
 STATEMENT = 'CREATE INDEX CONCURRENTLY "idx_orders_status"'
-NO_TERMINAL = "is-db-bootstrap: Nothing was changed: there is no terminal to ask at. Say --yes."
+NO_TERMINAL = "is-db-bootstrap: Nothing was changed. There is no terminal to ask at. Say --yes."
 
 
 @pytest.fixture

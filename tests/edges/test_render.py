@@ -231,7 +231,8 @@ def test_checks_are_told_literally_in_lines_and_in_the_document():
     )
     assert proofs_total("mine", [proof], 0, screen) == "mine: selftest 1 not tried (exit 0)\n"
     [check] = json.loads(proofs_document("mine", [("redis", proof)], 0))["checks"]
-    assert check == {"store": "redis", "name": proof.name, "ok": None, "detail": proof.detail}
+    seen = {"ok": None, "detail": proof.detail, "duration_s": 0.0}
+    assert check == {"store": "redis", "name": proof.name, **seen}
 
 
 def progress(*events, **options):

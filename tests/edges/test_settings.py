@@ -526,3 +526,59 @@ def test_what_an_unknown_revision_means_is_set_in_the_environment_or_the_file(tm
         assert found.unknown_is_ahead is is_ahead
     with pytest.raises(ConfigurationError, match="POSTGRES_UNKNOWN_REVISION=newer"):
         Settings.load(blueprint, environ={"POSTGRES_UNKNOWN_REVISION": "newer"})
+
+
+def test_what_an_env_file_says_is_named_with_that_file(tmp_path):
+    file = tmp_path / "prod.env"
+    file.write_text(
+        "POSTGRES_URL=postgresql://db:5432/mine\nDB_SCHEMA=app\nIS_DB_BOOTSTRAP_LEASE=40\n"
+    )
+    found = Settings.load(BLUEPRINT, environ={"IS_DB_BOOTSTRAP_GRACE": "7"}, env_file=file)
+    assert found.stores["postgres"].source == f"POSTGRES_URL in {file}"
+    assert found.origins["schema"] == f"DB_SCHEMA in {file}"
+    assert found.origins["lease_s"] == f"IS_DB_BOOTSTRAP_LEASE in {file}"
+    assert found.origins["grace_s"] == "IS_DB_BOOTSTRAP_GRACE"
+    of_process = Settings.load(
+        BLUEPRINT, environ={"POSTGRES_URL": "postgresql://other/x"}, env_file=file
+    )
+    assert of_process.stores["postgres"].source == "POSTGRES_URL"
+
+
+def test_the_parts_of_an_address_that_an_env_file_says_are_named_with_that_file(tmp_path):
+    file = tmp_path / "prod.env"
+    file.write_text("DB_HOST=db\nDB_PORT=5433\n")
+    source = Settings.load(BLUEPRINT, environ={}, env_file=file).stores["postgres"].source
+    assert source == f"DB_HOST and others in {file}"
+    mixed = Settings.load(BLUEPRINT, environ={"DB_NAME": "x"}, env_file=file)
+    assert mixed.stores["postgres"].source == "DB_HOST and others"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "POSTGRES_URL=postgresql://db:99999/mine",
+        "IS_DB_BOOTSTRAP_LEASE=soon",
+        "IS_DB_BOOTSTRAP_LEASE=-1",
+        "POSTGRES_PRIVILEGES=never",
+    ],
+)
+def test_an_error_in_an_env_file_names_the_file(tmp_path, line):
+    file = tmp_path / "prod.env"
+    file.write_text(f"{line}\n")
+    with pytest.raises(ConfigurationError) as error:
+        Settings.load(BLUEPRINT, environ={}, env_file=file)
+    assert str(file) in str(error.value)
+
+
+def test_a_time_of_a_file_that_is_no_number_is_named_with_the_file(tmp_path):
+    file = tmp_path / "is-db-bootstrap.toml"
+    file.write_text('[timing]\nlease_s = "soon"\n')
+    with pytest.raises(ConfigurationError, match=r"set in the file is-db-bootstrap\.toml"):
+        Settings.load(BLUEPRINT, environ={}, file=file)
+
+
+def test_a_later_variable_is_passed_over_also_beside_an_address_of_an_env_file(tmp_path):
+    file = tmp_path / "prod.env"
+    file.write_text("POSTGRES_URL=postgresql://db/mine\nDATABASE_URL=postgresql://other/mine\n")
+    found = Settings.load(BLUEPRINT, environ={}, env_file=file)
+    assert any("DATABASE_URL is passed over" in each for each in found.details)

@@ -5,6 +5,7 @@ import threading
 import pytest
 
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy, waits
+from is_db_bootstrap.engine import deadlines as deadlines_module
 from is_db_bootstrap.engine.deadlines import Deadlines
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import StoreBusy, StoreUnavailable
@@ -178,3 +179,49 @@ def test_a_change_that_waits_for_a_lock_without_a_limit_is_ended_and_tried_again
     assert (result.outcome, store.tries) == (Outcome.CHANGED, 2)
     [waited] = [event.message for event in events if event.kind == "waiting"]
     assert waited == "item a waited for 0.2 s and was ended. Transaction 9 blocks it."
+
+
+class Mute(InMemoryBootstrapper):
+    """A store with a ladder whose ping does not come back."""
+
+    def __init__(self, *args, **more):
+        super().__init__(*args, **more)
+        self.freed = threading.Event()
+
+    def places(self):
+        return ()
+
+    def rungs(self):
+        return ()
+
+    def server_age_s(self):
+        return None
+
+    def ping(self, timeout_s):
+        self.freed.wait(60)
+        return super().ping(timeout_s)
+
+
+def climbed(store, deadline_s):
+    retry = RetryPolicy(deadline_s=deadline_s)
+    return BootstrapOrchestrator([store], retry=retry, climbs=True).run(Mode.WAIT).stores[0]
+
+
+def test_a_rung_that_the_time_limit_has_ended_is_told_as_timed_out(monkeypatch):
+    monkeypatch.setattr(deadlines_module, "_LAST_CALL_S", 0.2)
+    store = Mute("postgres")
+    seen = climbed(store, 0.3)
+    store.freed.set()
+    name, port = seen.rungs
+    assert (name.ok, port.ok) == (None, False)
+    assert port.text.startswith("timed out: wait did not end within 0.3 s.")
+    assert "--timeout" in port.hint
+
+
+def test_of_a_store_without_a_ladder_no_single_rung_is_told_as_reached():
+    seen = climbed(InMemoryBootstrapper("postgres"), 5)
+    assert seen.error is None
+    assert {rung.ok for rung in seen.rungs} == {None}
+    assert seen.rungs[0].text.startswith("not looked at")
+    seen = climbed(InMemoryBootstrapper("postgres", unavailable=99), 0.1)
+    assert [rung.ok for rung in seen.rungs] == [None, False]

@@ -538,3 +538,11 @@ def test_every_path_of_the_tasks_page_is_there():
         assert paths, row
         missing = [path for path in paths if not (ROOT / path).exists()]
         assert missing == [], row
+
+
+@pytest.mark.parametrize("path", sorted(ROOT.glob("docs/**/*.md")), ids=lambda path: path.name)
+def test_no_line_of_text_has_more_than_100_columns(path):
+    """Tables and code may."""
+    text = re.sub(r"^\s*```.*?^\s*```", "", path.read_text("utf-8"), flags=re.MULTILINE | re.DOTALL)
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith(("|", "<", "#"))]
+    assert [line for line in kept if len(line) > 100] == []

@@ -14,6 +14,7 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import blueprint_names
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.stores.kinds import KINDS
+from pages import ROOT
 
 REPOSITORY = Path(__file__).parents[2]
 SOURCE = REPOSITORY / "src"
@@ -528,3 +529,12 @@ def test_importing_a_blueprint_imports_no_client_library(blueprint):
 )
 def test_a_bootstrapper_imports_no_other_client(name, own):
     assert set(loaded_after(f"from is_db_bootstrap import {name}")) <= own
+
+
+def test_the_page_of_the_architecture_names_each_ability_of_a_store():
+    source = (ROOT / "src/is_db_bootstrap/engine/store.py").read_text(encoding="utf-8")
+    abilities = re.findall(r"^class (Can\w+|GoesOn)\(", source, re.MULTILINE)
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    assert [name for name in abilities if f"`{name}`" not in page] == []
+    named = set(re.findall(r"`(Can[A-Z]\w+)`", page))
+    assert named <= set(abilities)

@@ -154,7 +154,7 @@ def test_the_lease_of_a_killed_process_of_this_machine_is_removed(place):
         process.wait()
         code, told = place.unlock()
         assert code == 2, told
-        assert "there is no terminal to ask at" in told
+        assert "There is no terminal to ask at" in told
         assert place.status()["pid"] == process.pid
         code, told = place.unlock("--yes")
         assert (code, f"process {process.pid}" in told) == (0, True), told

@@ -9,11 +9,12 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Set as AbstractSet
 from dataclasses import fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from is_db_bootstrap import __version__
 from is_db_bootstrap.blueprint.beside import brings_environment, files_module
 from is_db_bootstrap.blueprint.declarations import Blueprint
+from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.kinds import KINDS
 
@@ -50,19 +51,45 @@ def _folders(blueprint: Blueprint) -> Iterator[Path]:
 
 
 def _files_in(folder: Path) -> Iterator[Path]:
-    """The files of a folder and of the folders in it, without hidden and compiled ones."""
-    for parent, folders, names in os.walk(folder):
+    """The files of a folder and of the folders in it, without hidden and compiled ones.
+
+    Raises `ConfigurationError` for a folder that cannot be read.
+    """
+    for parent, folders, names in os.walk(folder, onerror=_refuse_folder):
         folders[:] = sorted(each for each in folders if not each.startswith((".", "__pycache__")))
-        yield from (Path(parent, each) for each in sorted(names) if not each.startswith("."))
+        counted = (each for each in names if not each.startswith(".") and not _is_compiled(each))
+        yield from (Path(parent, each) for each in sorted(counted))
+
+
+def _is_compiled(name: str) -> bool:
+    return name.endswith((".pyc", ".pyo"))
 
 
 def _name_and_content(path: Path) -> bytes:
-    """The name of a file and what it holds. The name alone where the file cannot be read."""
+    """The name of a file and what it holds. The name alone of what is no file.
+
+    Raises `ConfigurationError` for a file that cannot be read.
+    """
     name = os.fsencode(path.name)
     try:
         return name + path.read_bytes() if path.is_file() else name
-    except OSError:
-        return name
+    except OSError as exc:
+        raise _unreadable(str(path), exc) from exc
+
+
+def _refuse_folder(error: OSError) -> NoReturn:
+    raise _unreadable(str(error.filename), error) from error
+
+
+def _unreadable(path: str, error: OSError) -> ConfigurationError:
+    """What nobody can read may be anything, so it is not passed over.
+
+    Its size and its time would do on one machine, but they differ where a folder was copied.
+    """
+    return ConfigurationError(
+        f"{path} belongs to the blueprint and cannot be read: {error.strerror or error}.",
+        hint="Let this user read it, or take it out of the blueprint's folder.",
+    )
 
 
 def _printable(value: Any) -> Any:

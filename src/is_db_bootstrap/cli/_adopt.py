@@ -70,7 +70,7 @@ def _code_of_refusal(foreseen: BootstrapResult, records: int) -> int | None:
     for line in report(foreseen).splitlines():
         tell(line)
     question = f"Write {counted(records, 'record')}, and change nothing else?"
-    return code_of_refusal(question, yes=False, undone="Nothing was recorded")
+    return code_of_refusal(question, yes=False, undone="Nothing was recorded.")
 
 
 def _planned(result: BootstrapResult) -> int:

@@ -9,7 +9,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.cli._endings import code_after_output, log_message, result_stream
+from is_db_bootstrap.cli._endings import (
+    code_after_output,
+    log_message,
+    result_stream,
+)
 from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:

@@ -31,7 +31,7 @@ def print_grants(
         stores = app.chosen_stores(resolved, options.only, options.skip)
         chosen = [each for each in Purpose if each in purposes]
         wanted = wishes(blueprint.name, chosen, role, creates_database=creates_database)
-        listed = list_grants(blueprint, settings, stores, wanted)
+        listed = list_grants(resolved, settings, stores, wanted)
     document = grants_document(blueprint.name, options.choice().source, listed)
     code = write_result(document, 0)
     if options.output == "json":

@@ -86,7 +86,6 @@ class JsonProgress:
 
     def __call__(self, event: Event) -> None:
         """Write one event. A quiet call has nothing but failures."""
-        has_failed = event.result is not None and event.result.exit_code != 0
-        if self._quiet and event_level(event) not in _LOUD and not has_failed:
+        if self._quiet and event_level(event) not in _LOUD:
             return
         self._write(event_record(event))

@@ -10,9 +10,6 @@ from is_db_bootstrap.cli._answer import answer, fail
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._output import tell
 
-#: What every command says that would have to ask.
-NO_TERMINAL = "there is no terminal to ask at"
-
 
 def refuse_unanswerable(*, yes: bool) -> None:
     """Raise `click.UsageError` where stderr gets records: no person answers a question there.
@@ -38,7 +35,17 @@ def ask_user(question: str, *, yes: bool) -> bool | None:
     return reply in {"y", "yes"}
 
 
-def code_of_refusal(question: str, *, yes: bool, undone: str = "Nothing was changed") -> int | None:
+def refuse_unasked(said: str) -> int:
+    """Tell that a question could be asked of nobody. `said` is a sentence on what was not done.
+
+    Returns the exit code.
+    """
+    return fail(WRONG_USAGE, f"{said} There is no terminal to ask at.", hint="Say --yes.")
+
+
+def code_of_refusal(
+    question: str, *, yes: bool, undone: str = "Nothing was changed."
+) -> int | None:
     """Ask. None when somebody agrees, else the exit code of the command.
 
     `undone` says what the command has not done then. This is told on stderr. Raises what
@@ -46,5 +53,5 @@ def code_of_refusal(question: str, *, yes: bool, undone: str = "Nothing was chan
     """
     agreed = ask_user(question, yes=yes)
     if agreed is None:
-        return fail(WRONG_USAGE, f"{undone}: {NO_TERMINAL}.", hint="Say --yes.")
-    return None if agreed else fail(FAILED, f"{undone}.")
+        return refuse_unasked(undone)
+    return None if agreed else fail(FAILED, undone)

@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Protocol
 
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.track import LockPolicy, Track
-from is_db_bootstrap.errors import Interrupted
+from is_db_bootstrap.errors import BootstrapError, Interrupted
 from is_db_bootstrap.events import Phase
 from is_db_bootstrap.names import STORE_ORDER, StoreName
-from is_db_bootstrap.results import BootstrapResult, ChangeResult, Mode
+from is_db_bootstrap.results import BootstrapResult, ChangeResult, ErrorReport, Mode
 from is_db_bootstrap.rungs import RungResult
 
 if TYPE_CHECKING:
@@ -77,6 +77,7 @@ class Emit(Protocol):
         left_s: float | None = None,
         planned: int = 0,
         rung: RungResult | None = None,
+        error: ErrorReport | None = None,
     ) -> None:
         """Send one event. The arguments are the fields of `Event`."""
 
@@ -120,6 +121,11 @@ class RunContext:
             policy.sleep(seconds)
         elif self.halted.wait(seconds):
             raise Interrupted("The run was interrupted while it waited.")
+
+    def say_failed(self, phase: Phase, store: str, error: BootstrapError) -> None:
+        """Tell the observers why a store has failed, and what the next step is."""
+        report = error.report()
+        self.emit("failed", phase=phase, store=store, message=error.message, error=report)
 
     def say_waiting(self, phase: Phase, store: str, message: str) -> None:
         """Tell the observers why the run tries again."""

@@ -35,6 +35,7 @@ YOUNG_S = 10.0
 #: The least seconds that an attempt to connect gets.
 _LEAST_CONNECT_S = 0.1
 _UNKNOWN_PLACE = "only the client knows where it connects to"
+_NOT_LOOKED_AT = "not looked at, because this store tells nothing of single rungs"
 _NO_NAME = (
     "Correct the host in the address. If the name belongs to a service that comes up later, see "
     "that it is in the same network."
@@ -81,7 +82,7 @@ class Climb:
         store = self._track.store
         if not isinstance(store, CanClimb):
             self._ping(end)
-            self._note_reached(tuple(Rung)[:-1])
+            self._note_reached(tuple(Rung))
             return
         places = store.places()
         self._note(RungResult(Rung.NAME, *_told_names(store.name, places)))
@@ -146,14 +147,39 @@ class Climb:
         for rung in rungs:
             known = self._track.rungs.get(rung)
             if known is None or known.ok is False:
-                self._note(self._port() if rung is Rung.PORT else RungResult(rung, ok=True))
+                self._note(self._reached_rung(rung))
+
+    def _reached_rung(self, rung: Rung) -> RungResult:
+        """A rung below the one that was looked at. Without a ladder nobody knows the single one."""
+        if not isinstance(self._track.store, CanClimb):
+            return RungResult(rung, ok=None, text=_NOT_LOOKED_AT)
+        return self._port() if rung is Rung.PORT else RungResult(rung, ok=True)
 
     def _note(self, seen: RungResult) -> None:
-        if self._track.told_rungs.get(seen.rung) != seen:
-            self._track.told_rungs[seen.rung] = seen
-            name = self._track.store.name
-            self._run.emit("rung", phase=Phase.WAIT, store=name, message=seen.text, rung=seen)
-        self._track.rungs[seen.rung] = seen
+        _note_rung(self._run, self._track, seen)
+
+
+def note_timeout(run: RunContext, track: Track, error: BootstrapError) -> None:
+    """Say which rung of a store was being looked at when the time for it was over.
+
+    That is the lowest one of which nothing good is known. A run that looks at no single rungs does
+    not know.
+    """
+    if not run.rules.climbs or not isinstance(track.store, CanClimb):
+        return
+    open_rungs = (rung for rung in Rung if rung not in track.rungs or track.rungs[rung].ok is False)
+    rung = next(open_rungs, None)
+    if rung is not None:
+        text = f"timed out: {error.message}"
+        _note_rung(run, track, RungResult(rung, ok=False, text=text, hint=error.hint))
+
+
+def _note_rung(run: RunContext, track: Track, seen: RungResult) -> None:
+    """Keep what was seen of a rung, and tell the observers when that is new."""
+    if track.told_rungs.get(seen.rung) != seen:
+        track.told_rungs[seen.rung] = seen
+        run.emit("rung", phase=Phase.WAIT, store=track.store.name, message=seen.text, rung=seen)
+    track.rungs[seen.rung] = seen
 
 
 def _usual_rung(error: BootstrapError) -> Rung:

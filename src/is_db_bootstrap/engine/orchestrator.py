@@ -24,6 +24,7 @@ from is_db_bootstrap.results import (
     BootstrapResult,
     Change,
     ChangeResult,
+    ErrorReport,
     Mode,
     Outcome,
     Proof,
@@ -226,8 +227,10 @@ class BootstrapOrchestrator:
                 run_id=self._begin_id(),
             )
             with closing(Checks(run).make_all()) as proofs:
+                began = time.monotonic()
                 for proof in proofs:
-                    yield store, proof
+                    yield store, replace(proof, duration_s=time.monotonic() - began)
+                    began = time.monotonic()
 
     def _begin_id(self) -> str:
         """The id of the run that begins, which its events have too."""
@@ -246,12 +249,24 @@ class BootstrapOrchestrator:
         left_s: float | None = None,
         planned: int = 0,
         rung: RungResult | None = None,
+        error: ErrorReport | None = None,
     ) -> None:
         """Tell every observer. A failure of an observer is logged and does not end the run."""
         elapsed_s = time.monotonic() - self._began
         run_id = self._run_id
         event = Event(
-            kind, phase, store, message, elapsed_s, change, result, left_s, planned, run_id, rung
+            kind=kind,
+            phase=phase,
+            store=store,
+            message=message,
+            elapsed_s=elapsed_s,
+            change=change,
+            result=result,
+            left_s=left_s,
+            planned=planned,
+            run_id=run_id,
+            rung=rung,
+            error=error,
         )
         with self._events:
             for observer in self._observers:

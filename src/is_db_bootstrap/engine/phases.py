@@ -184,8 +184,7 @@ class Phases:
         )
         first = self._run.tracks[0]
         first.error = error
-        name = first.store.name
-        self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+        self._run.say_failed(Phase.PLAN, first.store.name, error)
         return False
 
     # --- wait and plan
@@ -254,8 +253,7 @@ class Phases:
             return True
         for track, error in self._run.adopting.refusals(self._run.tracks):
             track.error = error
-            name = track.store.name
-            self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+            self._run.say_failed(Phase.PLAN, track.store.name, error)
         return self._run.all_succeeded
 
     def _plan_first(self, track: Track) -> None:
@@ -660,6 +658,7 @@ class Phases:
         if self._run.adopting is not None:
             self._confirm_adopted(track, self._run.adopting)
         track.verified = True
+        track.compared = not (track.plan and track.plan.ahead)
         if track.drifts:
             advice = track.store.drift_advice if isinstance(track.store, CanAdvise) else ""
             raise VerificationFailed(track.store.name, track.drifts, advice)

@@ -103,8 +103,8 @@ class Remembering:
     def _fail(self, track: Track, error: BootstrapError) -> None:
         track.error = error
         track.drifts = []
-        name = track.store.name
-        self._run.emit("failed", phase=Phase.PLAN, store=name, message=error.message)
+        phase = Phase.DOCTOR if self._run.mode is Mode.DOCTOR else Phase.PLAN
+        self._run.say_failed(phase, track.store.name, error)
 
     def _note_others(self, found: Recollection) -> None:
         """Say which stores are not the ones that were recorded, and which caches are blank."""

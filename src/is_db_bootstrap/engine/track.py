@@ -216,7 +216,10 @@ class Track:
     notes: list[str] = field(default_factory=list)
     error: BootstrapError | None = None
     duration_s: float = 0.0
+    #: Whether its verify has come to its end.
     verified: bool = False
+    #: Whether that verify could compare the store with the blueprint.
+    compared: bool = False
     #: Whether the store is making a change at this moment.
     changing: bool = False
     #: What the store was asked last, and when.
@@ -270,6 +273,7 @@ class Track:
             changes=(*self.changes, *self._changes_not_made(mode)),
             drifts=tuple(self.drifts),
             notes=tuple(notes),
+            is_verified=self.compared,
             error=self.error.report() if self.error else None,
             exception=self.error,
         )

@@ -10,6 +10,7 @@ from functools import partial
 
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.deadlines import Deadlines, option_of
+from is_db_bootstrap.engine.ladder import note_timeout
 from is_db_bootstrap.engine.locks import RUN_AGAIN, LockLost
 from is_db_bootstrap.engine.store import CanDisconnect, DatabaseBootstrapper, GoesOn
 from is_db_bootstrap.engine.threads import call_within, start_thread
@@ -116,7 +117,7 @@ class Workers:
             step(track)
         except BootstrapError as exc:
             failed = self._failed_track(exc, track)
-            self._run.emit("failed", phase=phase, store=failed.store.name, message=exc.message)
+            self._run.say_failed(phase, failed.store.name, exc)
             raise
         else:
             if not quiet:
@@ -209,7 +210,10 @@ class Workers:
             message = f"{phase.value} did not end within {limit_s:g} s. {reason}"
             store = acquiring or track.store
             error = StoreUnavailable(store.name, message, hint=_hint_for(phase))
-            self._failed_track(error, track).error = error
+            failed = self._failed_track(error, track)
+            failed.error = error
+            if phase is Phase.WAIT:
+                note_timeout(self._run, failed, error)
 
     def _are_all_without_lock(self) -> bool:
         """Whether each running step has lost its lock, and has not come back since.

@@ -8,7 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.render.rungs import rung_text
+from is_db_bootstrap.event_words import rung_text
+from is_db_bootstrap.render.report import holder_text
 from is_db_bootstrap.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -143,4 +144,4 @@ def _privilege_text(privilege: Privilege) -> str:
 
 
 def _lock_text(status: Status) -> str:
-    return f"held by {status.lock.who}" if status.lock else "held by nobody"
+    return f"held by {holder_text(status.lock)}" if status.lock else "held by nobody"

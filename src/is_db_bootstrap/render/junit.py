@@ -2,7 +2,8 @@
 
 The elements are those that the schema of Jenkins (`junit-10.xsd`), GitLab and GitHub actions read.
 A store is a test suite. A store that is as declared is a test that passes. Each difference is a
-test that fails. What kept a store from being looked at is an error.
+test that fails. What kept a store from being looked at is an error. A store that nobody has
+compared is a test that is skipped.
 """
 
 from __future__ import annotations
@@ -63,23 +64,35 @@ def junit_proofs(
     results = {True: "", False: "failure", None: "skipped"}
     by_store: dict[str, list[_Case]] = {}
     for store, proof in proofs:
-        case = _Case(proof.name, results[proof.ok], "selftest", proof.detail)
+        result, took_s = results[proof.ok], proof.duration_s
+        case = _Case(proof.name, result, "selftest", proof.detail, duration_s=took_s)
         by_store.setdefault(store, []).append(case)
-    suites = [_Suite(store, f"{blueprint}.{store}", tuple(c)) for store, c in by_store.items()]
-    return _Writer(mask).written(blueprint, 0.0, suites)
+    suites = [
+        _Suite(
+            store, f"{blueprint}.{store}", tuple(cases), duration_s=sum(c.duration_s for c in cases)
+        )
+        for store, cases in by_store.items()
+    ]
+    return _Writer(mask).written(blueprint, sum(suite.duration_s for suite in suites), suites)
 
 
 _COMPARED = "is as declared"
 
 
 class _Case:
-    """One test. `result` is the element below it, and empty for a test that passed."""
+    """One test. `result` is the element below it, and empty for a test that passed.
 
-    def __init__(self, name: str, result: str = "", kind: str = "", text: str = "") -> None:
+    `duration_s` is seconds. The tests of a store that was compared as a whole share its time.
+    """
+
+    def __init__(
+        self, name: str, result: str = "", kind: str = "", text: str = "", *, duration_s: float = 0
+    ) -> None:
         self.name = name
         self.result = result
         self.kind = kind
         self.text = text
+        self.duration_s = duration_s
 
 
 class _Suite:
@@ -130,12 +143,20 @@ def _cases_of(store: Document) -> Iterable[_Case]:
         yield _Case(name, "failure", drift["difference"], _drift_text(drift))
     error = store["error"]
     if error is None and not store["drifts"]:
-        is_skipped = store["outcome"] == "skipped"
-        reason = "Another store failed first." if is_skipped else ""
-        yield _Case(_COMPARED, "skipped" if is_skipped else "", "skipped", reason)
+        is_compared = store["is_verified"]
+        reason = "" if is_compared else _why_not_compared(store)
+        yield _Case(_COMPARED, "" if is_compared else "skipped", "skipped", reason)
     elif error is not None and error["kind"] != _DIFFERS:
         text = f"{error['message']}\n{error['hint']}".strip()
         yield _Case(_COMPARED, "error", error["kind"], text)
+
+
+def _why_not_compared(store: Document) -> str:
+    """Why nobody has compared a store that did not fail."""
+    if store["outcome"] == "skipped":
+        return "Another store failed first."
+    notes = [note for note in store["notes"] if note.startswith("Not verified")]
+    return " ".join(notes) or "The store was not compared."
 
 
 def _drift_text(drift: Document) -> str:
@@ -195,7 +216,7 @@ class _Writer:
 
     def _case(self, suite: _Suite, case: _Case) -> ET.Element:
         names = {"name": self._line(case.name), "classname": self._line(suite.class_name)}
-        duration_s = suite.duration_s / len(suite.cases)
+        duration_s = case.duration_s or suite.duration_s / len(suite.cases)
         found = ET.Element("testcase", {**names, "time": _seconds(duration_s)})
         if case.result:
             first_line = case.text.partition("\n")[0]

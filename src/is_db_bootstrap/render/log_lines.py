@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -79,6 +80,10 @@ def _event_fields(event: Event) -> dict[str, object]:
     }
     if event.change is not None:
         fields["change"] = _change_fields(event.change)
+    if event.rung is not None:
+        fields["rung"] = asdict(event.rung)
+    if event.error is not None:
+        fields["error"] = asdict(event.error)
     if event.result is not None:
         fields |= _result_fields(event.result)
     return fields

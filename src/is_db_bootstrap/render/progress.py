@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from is_db_bootstrap.render.rungs import rung_text
+from is_db_bootstrap.event_words import rung_text
 from is_db_bootstrap.settings import DEFAULT_SOURCE
 from is_db_bootstrap.wording import visible
 

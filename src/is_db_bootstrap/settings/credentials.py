@@ -112,14 +112,13 @@ def passed_over(kind: StoreKind, sources: Sources, url: StoreUrl) -> Iterator[st
             f"{kind.auth_variable} is passed over: the address from {url.source} has a user or a "
             "password of its own."
         )
-    for name in _later_variables(kind, url.source):
+    for name in _later_variables(kind, sources, url.source):
         if sources.variables.get(name):
             yield f"{name} is passed over: the address is that of {url.source}."
 
 
-def _later_variables(kind: StoreKind, source: str) -> tuple[str, ...]:
+def _later_variables(kind: StoreKind, sources: Sources, source: str) -> tuple[str, ...]:
     """The variables of an address that count only when the one called `source` is not set."""
     names = (*kind.url_variables, *kind.part_variables.values())
-    if source not in kind.url_variables:
-        return ()
-    return names[names.index(source) + 1 :]
+    used = [name for name in kind.url_variables if sources.named(name) == source]
+    return names[names.index(used[0]) + 1 :] if used else ()

@@ -223,11 +223,13 @@ def _set_addresses(
     texts += [(sources.variables.get(name), name) for name in kind.url_variables]
     for text, source in texts:
         if text:
-            url = StoreUrl.parse(kind.name, text, source)
+            url = StoreUrl.parse(kind.name, text, sources.named(source))
             yield url.with_paths_of(sources.folder_of(source))
     parts = kind.part_variables
-    if any(sources.variables.get(name) for name in part_forms(kind)):
-        yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others")
+    named = [name for name in part_forms(kind) if sources.variables.get(name)]
+    if named:
+        place = f" in {sources.env_file}" if sources.of_env_file.issuperset(named) else ""
+        yield _of_parts(kind, blueprint, sources, f"{parts['host']} and others{place}")
     filed = sources.store(kind.name).get("url")
     if filed:
         path = sources.table.path
@@ -405,7 +407,8 @@ def _find_unknown_is_ahead(sources: Sources) -> bool:
         if value not in {_CONFLICT, _AHEAD}:
             raise ConfigurationError(
                 f"{kind.unknown_variable}={value} is not understood.",
-                hint=f"Say {_AHEAD}, or {_CONFLICT}, which is the default.",
+                hint=f"Say {_AHEAD}, or {_CONFLICT}, which is the default. "
+                f"{sources.place_of(kind.unknown_variable)}".rstrip(),
             )
         if value == _AHEAD:
             return True
@@ -420,7 +423,8 @@ def _find_compare_privileges(sources: Sources) -> bool:
         if value not in {_COMPARE, _IGNORE}:
             raise ConfigurationError(
                 f"{kind.privileges_variable}={value} is not understood.",
-                hint=f"Say {_IGNORE}, or {_COMPARE}, which is the default.",
+                hint=f"Say {_IGNORE}, or {_COMPARE}, which is the default. "
+                f"{sources.place_of(kind.privileges_variable)}".rstrip(),
             )
         if value == _IGNORE:
             return False
@@ -447,18 +451,19 @@ def _origins(
         if each.name in flags:
             yield each.name, f"--{each.name.removesuffix('_s').replace('_', '-')}"
         elif variable in sources.variables:
-            yield each.name, variable
+            yield each.name, sources.named(variable)
         elif each.name in section:
             yield each.name, filed
     for setting in blueprint.settings:
         if setting.name in sources.variables:
-            yield setting.name, "the environment"
+            is_filed = setting.name in sources.of_env_file
+            yield setting.name, str(sources.env_file) if is_filed else "the environment"
         elif setting.name in sources.table.section("settings"):
             yield setting.name, filed
     for kind in KINDS.values():
         if kind.has_schemas and _find_schema(sources):
             is_variable = bool(sources.variables.get(kind.schema_variable))
-            yield "schema", kind.schema_variable if is_variable else filed
+            yield "schema", sources.named(kind.schema_variable) if is_variable else filed
 
 
 def _find_timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:
@@ -471,5 +476,7 @@ def _find_timing(sources: Sources, flags: Mapping[str, Any]) -> Timing:
         value = flags.get(each.name, sources.variables.get(variable, of_file))
         if value is not None:
             kind = int if isinstance(each.default, int) else float
-            found[each.name] = as_number(value, kind, variable, LEAST.get(each.name, 0))
+            place = "" if each.name in flags else sources.place_of(variable)
+            least = LEAST.get(each.name, 0)
+            found[each.name] = as_number(value, kind, variable, least, place=place)
     return Timing(**found)  # type: ignore[arg-type]  # the fields are floats and integers

@@ -205,8 +205,8 @@ class Sources:
     table: Table
     #: The variables that Kubernetes or Docker has set for other containers.
     links: Mapping[str, str] = field(default_factory=dict)
-    #: The folder of the env file, and the names of the variables that come from it.
-    env_folder: Path | None = None
+    #: The env file, and the names of the variables that come from it.
+    env_file: Path | None = None
     of_env_file: frozenset[str] = frozenset()
 
     @classmethod
@@ -228,13 +228,29 @@ class Sources:
             settings,
             Table.read(file),
             links,
-            env_folder=env_file.parent if env_file else None,
+            env_file=env_file,
             of_env_file=frozenset(settings.keys() - of_process),
         )
 
     def folder_of(self, variable: str) -> Path | None:
         """The folder of the file in which a variable stands. None for the environment's own."""
-        return self.env_folder if variable in self.of_env_file else None
+        is_filed = self.env_file is not None and variable in self.of_env_file
+        return self.env_file.parent if self.env_file and is_filed else None
+
+    def named(self, variable: str) -> str:
+        """A variable as a person finds it: with the env file in which it stands, if it does."""
+        is_filed = self.env_file is not None and variable in self.of_env_file
+        return f"{variable} in {self.env_file}" if is_filed else variable
+
+    def place_of(self, variable: str) -> str:
+        """Where a setting stands, as the next step of an error. Empty for the environment's own.
+
+        A setting whose variable nobody has set stands in the TOML file.
+        """
+        if self.env_file is not None and variable in self.of_env_file:
+            return f"It is set in the file {self.env_file}."
+        is_filed = variable not in self.variables and self.table.name
+        return f"It is set in the file {self.table.name}." if is_filed else ""
 
     def refuse_misplaced(self, blueprint: Blueprint) -> None:
         """Raise `ConfigurationError` for a variable that holds an address where none belongs.
@@ -429,11 +445,11 @@ def part_forms(kind: StoreKind) -> tuple[str, ...]:
 # --- numbers
 
 
-def as_number(value: Any, kind: type, name: str, least: float) -> float | int:
+def as_number(value: Any, kind: type, name: str, least: float, *, place: str = "") -> float | int:
     """`value` as a number of `kind`.
 
     Raises `ConfigurationError` that names the setting `name`, when the value is no such number, is
-    below `least` or is not finite.
+    below `least` or is not finite. `place` is a sentence that says where the value is set.
     """
     try:
         if isinstance(value, bool):
@@ -443,9 +459,9 @@ def as_number(value: Any, kind: type, name: str, least: float) -> float | int:
         number: float | int = kind(value)
     except (TypeError, ValueError, OverflowError):
         wanted = "an integer" if kind is int else "a number"
-        raise ConfigurationError(f"{name}={value!r} is not {wanted}.") from None
+        raise ConfigurationError(f"{name}={value!r} is not {wanted}.", hint=place) from None
     if not least <= number < float("inf"):
-        raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.")
+        raise ConfigurationError(f"{name}={value!r} is below {least} or not finite.", hint=place)
     return number
 
 

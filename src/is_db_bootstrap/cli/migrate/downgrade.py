@@ -3,8 +3,8 @@
 import click
 
 from is_db_bootstrap.cli._answer import fail
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
-from is_db_bootstrap.cli._question import ask_user
+from is_db_bootstrap.cli._endings import FAILED
+from is_db_bootstrap.cli._question import ask_user, refuse_unasked
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     database_options,
@@ -38,11 +38,7 @@ def command(database: Database, target: str, yes: bool) -> int:
     except RowsWouldBeLost as exc:
         answer = ask_user(f"{exc.message} Go on?", yes=yes)
         if answer is None:
-            return fail(
-                WRONG_USAGE,
-                f"{exc.message} {exc.changed} There is no terminal to ask at.",
-                hint="Say --yes.",
-            )
+            return refuse_unasked(f"{exc.message} {exc.changed}")
         if not answer:
             return fail(FAILED, exc.changed)
         rest = exc.to or target

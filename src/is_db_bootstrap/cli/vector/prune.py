@@ -3,9 +3,9 @@
 import click
 
 from is_db_bootstrap.cli._answer import fail
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
+from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._output import print_text
-from is_db_bootstrap.cli._question import ask_user
+from is_db_bootstrap.cli._question import ask_user, refuse_unasked
 from is_db_bootstrap.cli.vector._options import COLLECTION, Vectors, tell, vector_options
 
 
@@ -28,9 +28,7 @@ def command(vectors: Vectors, collection: str, *, yes: bool) -> int:
         question = prune_question(old)
         answer = ask_user(question, yes=yes)
         if answer is None:
-            return fail(
-                WRONG_USAGE, f"{question} There is no terminal to ask at.", hint="Say --yes."
-            )
+            return refuse_unasked(question)
         if not answer:
             return fail(FAILED, "Nothing was dropped.")
         vector.prune(vectors.blueprint, vectors.settings, names, on_note=tell)
