@@ -321,11 +321,12 @@ class FirstBoot:
     """A server that starts as the official image does for the first time.
 
     A server for its scripts listens on a socket only, ends, and another one listens on TCP. That
-    one is held where it lets nobody in yet (57P03), as a standby that takes no connections.
+    one is held where it lets nobody in yet (57P03): it recovers until a file is there.
     """
 
     def __init__(self, server):
         self.server = server
+        self._go = server.home / "go"
         self._usual = server.command
         self._start(listen_addresses="", unix_socket_directories=server.home)
 
@@ -348,12 +349,11 @@ class FirstBoot:
 
     def restart(self):
         self.server.stop()
-        (self.server.data / "standby.signal").touch()
-        self._start(hot_standby="off")
+        (self.server.data / "recovery.signal").touch()
+        self._start(restore_command=f"while [ ! -e {self._go} ]; do sleep 0.1; done; false")
 
     def let_in(self):
-        (self.server.data / "promote").touch()
-        os.kill(self.server.pid, signal.SIGUSR1)
+        self._go.touch()
 
 
 @pytest.mark.postgres
@@ -391,7 +391,7 @@ def test_the_first_boot_of_an_image_is_waited_for_until_its_second_server_lets_i
     assert steps == {}
     failed = {each.rung: each for each in seen if each.ok is False}
     assert "nothing listens there" in failed[Rung.PORT].text
-    assert "57P03" in failed[Rung.LOGIN].text
+    assert "the database system is starting up" in failed[Rung.LOGIN].text
     assert not any(each.is_permanent for each in failed.values())
 
 
