@@ -12,13 +12,15 @@ _ANSWER_S = 60
 
 
 class _Gateway(grpc.GenericRpcHandler):
-    def __init__(self, channel, unknown):
+    def __init__(self, channel, unknown, sent):
         self._channel = channel
         self._unknown = unknown
+        self._sent = sent
 
     def service(self, details):
         def answer(request, context):
             name = details.method.rpartition("/")[2]
+            self._sent.append(name)
             if name in self._unknown:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name}")
             call = self._channel.unary_unary(details.method)
@@ -29,10 +31,16 @@ class _Gateway(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def gateway(url, *unknown):
-    """The address of a way to `url` that refuses the calls named `unknown`."""
+def gateway(url, *unknown, sent=None):
+    """The address of a way to `url` that refuses the calls named `unknown`.
+
+    The list `sent` gets the name of each call.
+    """
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
-        server = grpc.server(ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown),))
+        server = grpc.server(
+            ThreadPoolExecutor(8),
+            handlers=(_Gateway(channel, unknown, [] if sent is None else sent),),
+        )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         try:

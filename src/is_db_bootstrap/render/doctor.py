@@ -9,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.render.rungs import rung_text
+from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -107,9 +108,17 @@ def _diagnosis_lines(store: StoreResult, seen: Diagnosis) -> Iterator[str]:
         yield f"- lock: {_lock_text(store.status)}"
         yield f"- recorded: {store.status.recorded or 'nothing'}"
         yield f"- head: {store.status.head or 'nothing'}"
-    yield f"- pending: {counted(len(store.changes), 'change')}"
+    yield from _pending_lines(store)
     yield from _listed("remembered", seen.remembered)
     yield from (f"- not seen: {each}" for each in seen.unseen)
+
+
+def _pending_lines(store: StoreResult) -> Iterator[str]:
+    """How many changes are pending, and how many are passed over on this server."""
+    skipped = [change for change in store.changes if change.outcome is Outcome.SKIPPED]
+    yield f"- pending: {counted(len(store.changes) - len(skipped), 'change')}"
+    if skipped:
+        yield f"- skipped: {counted(len(skipped), 'change')}"
 
 
 def _listed(name: str, texts: tuple[str, ...]) -> Iterator[str]:
