@@ -25,6 +25,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.ladder import SETTLE_S
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import StoreUnavailable
+from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -297,6 +298,44 @@ def test_a_role_that_only_reads_is_waited_for_on_the_rung_of_writing(postgres, r
     rung = failed_rung(found)
     assert (rung.rung, rung.is_permanent) == (Rung.WRITABLE, False)
     assert "default_transaction_read_only" in rung.text
+
+
+@pytest.mark.postgres
+@pytest.mark.parametrize("phase", [Phase.PLAN, Phase.LOCK, Phase.REPLAN, Phase.APPLY])
+def test_a_password_that_changes_under_a_run_ends_it_and_changes_nothing_by_half(
+    postgres, role, tmp_path, phase
+):
+    """Sessions that are open stay. What needs a new one is refused, and is not tried again."""
+    admin, address = postgres
+    admin.execute(f"ALTER DATABASE {role} OWNER TO {role}")
+    (tmp_path / "a1.py").write_text(
+        "from alembic import op\nrevision = 'a1'\ndown_revision = None\n"
+        "def upgrade():\n    op.execute('CREATE TABLE account (id int)')\n"
+        "def downgrade():\n    pass\n"
+    )
+    blueprint = Blueprint("rotated", "for tests", migrations=tmp_path)
+
+    def rotate(event):
+        if event.kind == "phase" and event.phase is phase:
+            admin.execute(f"ALTER ROLE {role} PASSWORD 'another'")
+
+    def run(observers=()):
+        store = PostgreSQLBootstrapper(address(role, role), blueprint)
+        retry = RetryPolicy(deadline_s=60)
+        return BootstrapOrchestrator([store], retry=retry, observers=observers).run()
+
+    begun = time.monotonic()
+    result = run([rotate])
+    assert time.monotonic() - begun < 30
+    assert result.exit_code == 5, result
+    assert "password" in result.stores[0].error.message
+    with psycopg.connect(address(role, role).replace(":pw@", ":another@")) as session:
+        found = session.execute("SELECT to_regclass('account')").fetchone()
+    assert found == (None,)
+    admin.execute(f"ALTER ROLE {role} PASSWORD 'pw'")
+    again = run()
+    assert again.ok, again
+    assert [change.name for change in again.stores[0].changes] == ["a1"]
 
 
 @pytest.mark.postgres
