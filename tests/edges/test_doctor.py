@@ -9,11 +9,13 @@ import re
 import socket
 import uuid
 from dataclasses import replace
-from urllib.parse import quote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
+import neo4j
 import psycopg
 import pytest
 import redis
+from pymilvus import MilvusClient
 
 from commands import at_terminal, run_here
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -24,6 +26,7 @@ from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.diagnosis import diagnosis
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.server import open_server
+from milvus_gateway import gateway
 from mute import MuteProxy
 from servers import PASSWORD, drop_database
 
@@ -66,6 +69,93 @@ def test_doctor_writes_nothing_and_takes_no_lock(stores, tmp_path):
     assert "## redis: ready" in page
     assert "- pending: 1 change" in page
     assert PASSWORD not in page
+
+
+GRAPH = ("-b", "novel_genesis", "--only", "neo4j")
+VECTORS = ("-b", "novel_genesis", "--only", "milvus")
+#: Everything in a graph, and the number of its last transaction that has written.
+GRAPH_QUERIES = (
+    "MATCH (n) RETURN elementId(n), labels(n), properties(n) ORDER BY elementId(n)",
+    "MATCH ()-[r]->() RETURN elementId(r), type(r), properties(r) ORDER BY elementId(r)",
+    "SHOW CONSTRAINTS YIELD name, type, labelsOrTypes, properties ORDER BY name",
+    "SHOW INDEXES YIELD name, type, state, labelsOrTypes, properties ORDER BY name",
+    "CALL db.labels() YIELD label RETURN label ORDER BY label",
+    "CALL db.propertyKeys() YIELD propertyKey RETURN propertyKey ORDER BY propertyKey",
+)
+LAST_WRITE = "SHOW DATABASES YIELD name, lastCommittedTxn WHERE name IN ['neo4j', 'system']"
+
+
+def graph_of(driver):
+    found = [driver.execute_query(query).records for query in GRAPH_QUERIES]
+    found.append(driver.execute_query(LAST_WRITE, database_="system").records)
+    return [[record.data() for record in records] for records in found]
+
+
+@pytest.mark.neo4j
+def test_doctor_writes_nothing_to_neo4j(neo4j_url, tmp_path):
+    """Neither in a blank graph nor in one that was converged. The server counts what is written."""
+    login, _, place = neo4j_url.partition("://")[2].rpartition("@")
+    user, _, word = login.partition(":")
+    environ = {"PATH": os.environ["PATH"], "NEO4J_URL": neo4j_url}
+    with neo4j.GraphDatabase.driver(f"bolt://{place}", auth=(user, unquote(word))) as driver:
+        for pending in ("some", "none"):
+            before = graph_of(driver)
+            code, page, err = run_here(("doctor", *GRAPH), tmp_path, environ)
+            assert code == 0, err
+            assert graph_of(driver) == before
+            assert "## neo4j: ready" in page
+            assert ("- pending: 0 changes" in page) is (pending == "none"), page
+            if pending == "some":
+                code, _, err = run_here(("apply", *GRAPH), tmp_path, environ)
+                assert code == 0, err
+                assert graph_of(driver) != before
+
+
+def vectors_of(client):
+    """Everything that a Milvus tells of its collections."""
+    found = {}
+    for name in sorted(client.list_collections()):
+        indexes = [client.describe_index(name, index) for index in client.list_indexes(name)]
+        found[name] = (
+            client.describe_collection(name),
+            client.list_aliases(name),
+            client.list_partitions(name),
+            client.get_load_state(name),
+            client.get_collection_stats(name),
+            indexes,
+        )
+    return found
+
+
+#: How calls begin that change something.
+CHANGES = ("Add", "Alter", "Create", "Delete", "Drop", "Flush", "Grant", "Import", "Insert", "Load")
+MORE_CHANGES = ("Operate", "Release", "Rename", "Restore", "Update", "Upsert")
+
+
+@pytest.mark.milvus
+@pytest.mark.parametrize("milvus_url", ["lite", "2.3"], indirect=True)
+def test_doctor_writes_nothing_to_milvus(milvus_url, tmp_path):
+    """A way to the server notes each call, so that one which leaves no trace is seen, too."""
+    sent = []
+    client = MilvusClient(milvus_url, dedicated=True)
+    with gateway(milvus_url, sent=sent) as url:
+        environ = {"PATH": os.environ["PATH"], "MILVUS_URL": url}
+        for pending in ("some", "none"):
+            before = vectors_of(client)
+            sent.clear()
+            code, page, err = run_here(("doctor", *VECTORS), tmp_path, environ)
+            assert code == 0, err
+            assert sent
+            assert [each for each in sent if each.startswith((*CHANGES, *MORE_CHANGES))] == []
+            assert vectors_of(client) == before
+            assert "## milvus: ready" in page
+            assert ("- pending: 0 changes" in page) is (pending == "none")
+            if pending == "some":
+                code, _, err = run_here(("apply", *VECTORS), tmp_path, environ)
+                assert code == 0, err
+                assert "CreateCollection" in sent
+                assert vectors_of(client) != before
+    client.close()
 
 
 def test_a_missing_database_is_told_and_not_created(farm, tmp_path):

@@ -25,6 +25,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.ladder import SETTLE_S
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.errors import StoreUnavailable
+from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl, Timing
@@ -300,6 +301,44 @@ def test_a_role_that_only_reads_is_waited_for_on_the_rung_of_writing(postgres, r
 
 
 @pytest.mark.postgres
+@pytest.mark.parametrize("phase", [Phase.PLAN, Phase.LOCK, Phase.REPLAN, Phase.APPLY])
+def test_a_password_that_changes_under_a_run_ends_it_and_changes_nothing_by_half(
+    postgres, role, tmp_path, phase
+):
+    """Sessions that are open stay. What needs a new one is refused, and is not tried again."""
+    admin, address = postgres
+    admin.execute(f"ALTER DATABASE {role} OWNER TO {role}")
+    (tmp_path / "a1.py").write_text(
+        "from alembic import op\nrevision = 'a1'\ndown_revision = None\n"
+        "def upgrade():\n    op.execute('CREATE TABLE account (id int)')\n"
+        "def downgrade():\n    pass\n"
+    )
+    blueprint = Blueprint("rotated", "for tests", migrations=tmp_path)
+
+    def rotate(event):
+        if event.kind == "phase" and event.phase is phase:
+            admin.execute(f"ALTER ROLE {role} PASSWORD 'another'")
+
+    def run(observers=()):
+        store = PostgreSQLBootstrapper(address(role, role), blueprint)
+        retry = RetryPolicy(deadline_s=60)
+        return BootstrapOrchestrator([store], retry=retry, observers=observers).run()
+
+    begun = time.monotonic()
+    result = run([rotate])
+    assert time.monotonic() - begun < 30
+    assert result.exit_code == 5, result
+    assert "password" in result.stores[0].error.message
+    with psycopg.connect(address(role, role).replace(":pw@", ":another@")) as session:
+        found = session.execute("SELECT to_regclass('account')").fetchone()
+    assert found == (None,)
+    admin.execute(f"ALTER ROLE {role} PASSWORD 'pw'")
+    again = run()
+    assert again.ok, again
+    assert [change.name for change in again.stores[0].changes] == ["a1"]
+
+
+@pytest.mark.postgres
 def test_a_server_that_shuts_down_is_waited_for(make_server):
     """57P03, which a server that starts says too."""
     server = make_server("postgres", password=PASSWORD)
@@ -321,11 +360,12 @@ class FirstBoot:
     """A server that starts as the official image does for the first time.
 
     A server for its scripts listens on a socket only, ends, and another one listens on TCP. That
-    one is held where it lets nobody in yet (57P03), as a standby that takes no connections.
+    one is held where it lets nobody in yet (57P03): it recovers until a file is there.
     """
 
     def __init__(self, server):
         self.server = server
+        self._go = server.home / "go"
         self._usual = server.command
         self._start(listen_addresses="", unix_socket_directories=server.home)
 
@@ -348,12 +388,11 @@ class FirstBoot:
 
     def restart(self):
         self.server.stop()
-        (self.server.data / "standby.signal").touch()
-        self._start(hot_standby="off")
+        (self.server.data / "recovery.signal").touch()
+        self._start(restore_command=f"while [ ! -e {self._go} ]; do sleep 0.1; done; false")
 
     def let_in(self):
-        (self.server.data / "promote").touch()
-        os.kill(self.server.pid, signal.SIGUSR1)
+        self._go.touch()
 
 
 @pytest.mark.postgres
@@ -391,7 +430,7 @@ def test_the_first_boot_of_an_image_is_waited_for_until_its_second_server_lets_i
     assert steps == {}
     failed = {each.rung: each for each in seen if each.ok is False}
     assert "nothing listens there" in failed[Rung.PORT].text
-    assert "57P03" in failed[Rung.LOGIN].text
+    assert "the database system is starting up" in failed[Rung.LOGIN].text
     assert not any(each.is_permanent for each in failed.values())
 
 

@@ -12,15 +12,17 @@ _ANSWER_S = 60
 
 
 class _Gateway(grpc.GenericRpcHandler):
-    def __init__(self, channel, unknown, swallows, denies):
+    def __init__(self, channel, unknown, swallows, denies, sent):
         self._channel = channel
         self._unknown = unknown
         self._swallows = swallows
         self._denies = denies
+        self._sent = sent
 
     def service(self, details):
         def answer(request, context):
             name = details.method.rpartition("/")[2]
+            self._sent.append(name)
             if name in self._unknown:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name}")
             if name in self._denies:
@@ -36,15 +38,18 @@ class _Gateway(grpc.GenericRpcHandler):
 
 
 @contextmanager
-def gateway(url, *unknown, swallows=(), denies=()):
+def gateway(url, *unknown, swallows=(), denies=(), sent=None):
     """The address of a way to `url` that refuses the calls named `unknown`.
 
     It says of those named in `swallows` that they succeeded, and makes none of them.
     Those named in `denies` it refuses as a server does whose user lacks the privilege.
+    The list `sent` gets the name of each call.
     """
+    sent = [] if sent is None else sent
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
         server = grpc.server(
-            ThreadPoolExecutor(8), handlers=(_Gateway(channel, unknown, swallows, denies),)
+            ThreadPoolExecutor(8),
+            handlers=(_Gateway(channel, unknown, swallows, denies, sent),),
         )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()

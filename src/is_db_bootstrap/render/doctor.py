@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap.event_words import rung_text
 from is_db_bootstrap.render.report import holder_text
+from is_db_bootstrap.results import Outcome
 from is_db_bootstrap.wording import counted, visible
 
 if TYPE_CHECKING:
@@ -112,10 +113,17 @@ def _diagnosis_lines(store: StoreResult, seen: Diagnosis) -> Iterator[str]:
         yield f"- lock: {_lock_text(store.status)}"
         yield f"- recorded: {store.status.recorded or 'nothing'}"
         yield f"- head: {store.status.head or 'nothing'}"
-    pending = "not seen" if seen.pending is None else counted(seen.pending, "change")
-    yield f"- pending: {pending}"
+    yield from _pending_lines(store, seen.pending)
     yield from _listed("remembered", seen.remembered)
     yield from (f"- not seen: {each}" for each in seen.unseen)
+
+
+def _pending_lines(store: StoreResult, pending: int | None) -> Iterator[str]:
+    """How many changes are pending, and how many are passed over on this server."""
+    yield f"- pending: {'not seen' if pending is None else counted(pending, 'change')}"
+    skipped = [change for change in store.changes if change.outcome is Outcome.SKIPPED]
+    if skipped:
+        yield f"- skipped: {counted(len(skipped), 'change')}"
 
 
 def _listed(name: str, texts: tuple[str, ...] | None) -> Iterator[str]:
