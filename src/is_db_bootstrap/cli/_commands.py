@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib
 import pkgutil
 from collections.abc import Callable
@@ -49,9 +50,7 @@ class CommandPackage(Group):
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         """The names of the commands, in alphabetical order."""
-        path = importlib.import_module(self.package).__path__
-        names = [module.name for module in pkgutil.iter_modules(path)]
-        return sorted(name.replace("_", "-") for name in names if not name.startswith("_"))
+        return list(_names_in(self.package))
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """The command of this name, or None. Its module is imported here."""
@@ -60,6 +59,14 @@ class CommandPackage(Group):
         module = importlib.import_module(f"{self.package}.{cmd_name.replace('-', '_')}")
         command: click.Command = module.command
         return command
+
+
+@functools.cache
+def _names_in(package: str) -> tuple[str, ...]:
+    """The names of the commands in a package. Its folder is read once in a process."""
+    path = importlib.import_module(package).__path__
+    names = [module.name for module in pkgutil.iter_modules(path)]
+    return tuple(sorted(name.replace("_", "-") for name in names if not name.startswith("_")))
 
 
 def resolve_or_suggest(

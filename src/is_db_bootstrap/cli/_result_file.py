@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from contextlib import suppress
 from pathlib import Path
 
@@ -40,6 +39,8 @@ def _replace(path: Path, text: str) -> None:
     if path.exists() and not path.is_file():
         path.write_text(text, encoding="utf-8")
         return
+    import tempfile  # takes a while, and is needed by a call that leaves a file only
+
     place = path.resolve()
     number, name = tempfile.mkstemp(prefix=f".{place.name}.", dir=place.parent)
     os.close(number)
