@@ -185,8 +185,7 @@ class PostgreSQLBootstrapper:
         make_catalogue_trial: Callable[[StoreUrl, Blueprint, Timing], CanTryCatalogue]
         | None = None,
     ) -> None:
-        found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
-        self._url = found if found.database else replace(found, database=blueprint.name)
+        self._url = _with_database(url, blueprint.name)
         self._blueprint = blueprint if seed else blueprint.without_seed()
         self._timing = timing or Timing()
         if schema == own_schema.SCHEMA:
@@ -1395,6 +1394,12 @@ class PostgreSQLBootstrapper:
             engine.dispose()
         if session is not None:
             session.close()
+
+
+def _with_database(url: StoreUrl | str, usual: str) -> StoreUrl:
+    """The address, with the usual database where it names none."""
+    found = StoreUrl.parse("postgres", url) if isinstance(url, str) else url
+    return found if found.database else replace(found, database=usual)
 
 
 class _Told:
