@@ -173,11 +173,13 @@ def documented_calls():
 
 
 @pytest.mark.parametrize("words", list(documented_calls()))
-def test_every_documented_call_is_one_that_the_command_takes(words):
+def test_every_documented_call_is_one_that_the_command_takes(words, tmp_path):
     """Parsed to the end, but not executed: `--help` after everything else."""
     before_redirect = words[: words.index(">")] if ">" in words else words
     call = [sys.executable, "-m", "is_db_bootstrap", *before_redirect, "--help"]
-    done = subprocess.run(call, capture_output=True, text=True, timeout=60, check=False)
+    done = subprocess.run(
+        call, cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
+    )
     assert done.returncode == 0, done.stderr
 
 
