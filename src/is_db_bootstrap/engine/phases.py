@@ -418,9 +418,8 @@ class Phases:
 
     def _refuse_new_losses(self) -> bool:
         """Fail what was lost while this run waited for its lock. Whether nothing was."""
-        for error in self._remembering.fail_new_losses():
-            store = getattr(error, "store", "")
-            self._run.emit("failed", phase=Phase.REPLAN, store=store, message=error.message)
+        for track, error in self._remembering.fail_new_losses():
+            self._run.say_failed(Phase.REPLAN, track.store.name, error)
         return self._run.all_succeeded
 
     def _check_rights(self, track: Track) -> None:
@@ -489,8 +488,8 @@ class Phases:
         for track in self._run.tracks:
             if track.needs_lock:
                 self._plan_changes(track)
-        if lost := self._remembering.fail_new_losses():
-            raise lost[0]
+        for _, error in self._remembering.fail_new_losses():
+            raise error
         self._remembering.mark_due()
         return not self._is_something_pending()
 

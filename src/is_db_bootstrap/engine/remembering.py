@@ -73,22 +73,22 @@ class Remembering:
         self._note_others(found)
         return self._run.all_succeeded
 
-    def fail_new_losses(self) -> list[BootstrapError]:
-        """Fail each store that was lost since the first plan was judged. Returns the errors.
+    def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
+        """Fail each store that was lost since the first plan was judged. Returns these.
 
         The caller has accepted what that plan could show, and no more.
         """
         if self._first_losses is None:
             return []
-        errors: list[BootstrapError] = []
+        failed: list[tuple[Track, BootstrapError]] = []
         losses = self._recollection().losses()
         for track in self._run.tracks:
             name = track.store.name
             if name not in losses or losses[name].is_part_of(self._first_losses.get(name)):
                 continue
             track.error = memory_words.store_reset(name, track.store.target, losses[name])
-            errors.append(track.error)
-        return errors
+            failed.append((track, track.error))
+        return failed
 
     def _refuse_acceptance(self, stores: Sequence[str]) -> None:
         """Fail the run, because stores whose reset is accepted were not reset."""
