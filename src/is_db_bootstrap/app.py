@@ -13,7 +13,6 @@ from is_db_bootstrap.blueprint.check import check, check_types
 from is_db_bootstrap.blueprint.fingerprint import fingerprint as fingerprint_of
 from is_db_bootstrap.blueprint.load import is_reference_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy, default_blueprint
-from is_db_bootstrap.engine.bystanders import Bystander
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanTellBlueprints
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
@@ -24,6 +23,7 @@ from is_db_bootstrap.settings.hidden import without_variables
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
+    from is_db_bootstrap.engine.bystanders import Bystander
     from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.events import Observer
     from is_db_bootstrap.stores.kind import StoreKind
@@ -283,10 +283,15 @@ def bystanders_of(
     blueprint: Blueprint, settings: Settings, chosen: Sequence[StoreName]
 ) -> tuple[Bystander, ...]:
     """The stores of the blueprint outside of this run, where somebody has set the address."""
+    left_out = [store for store in blueprint.stores if store not in chosen]
+    if not left_out:
+        return ()
+    from is_db_bootstrap.engine.bystanders import Bystander
+
     found = []
-    for store in blueprint.stores:
+    for store in left_out:
         url = settings.stores.get(store)
-        if store not in chosen and url is not None and url.source != DEFAULT_SOURCE:
+        if url is not None and url.source != DEFAULT_SOURCE:
             make = partial(bootstrapper, store, url, blueprint, settings)
             found.append(Bystander(store, str(url), make))
     return tuple(found)

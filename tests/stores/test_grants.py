@@ -23,7 +23,7 @@ from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
-from is_db_bootstrap.stores.milvus.grants import refused_privilege
+from is_db_bootstrap.stores.milvus.privileges import refused_privilege
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.privileges import HOMES, QUERY, told_privileges, words_for
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper

@@ -8,7 +8,6 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.engine import memory_words, recollection
-from is_db_bootstrap.engine.bystanders import ANSWER_S, Heard, ask_bystanders
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.recollection import Known, Loss, Recollection
 from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
@@ -22,6 +21,7 @@ from is_db_bootstrap.events import Phase
 from is_db_bootstrap.results import Mode
 
 if TYPE_CHECKING:
+    from is_db_bootstrap.engine.bystanders import Heard
     from is_db_bootstrap.engine.memory import Recall
     from is_db_bootstrap.engine.track import Track
     from is_db_bootstrap.names import StoreName
@@ -201,6 +201,8 @@ class Remembering:
     def _hear(self, lacking: StoreName) -> Heard:
         """What the stores that the run leaves out remember, for a store that is made anew."""
         if self._heard is None:
+            from is_db_bootstrap.engine.bystanders import ANSWER_S, ask_bystanders
+
             self._heard = ask_bystanders(
                 self._rules.bystanders,
                 within_s=min(ANSWER_S, self._rules.retry.deadline_s or ANSWER_S),

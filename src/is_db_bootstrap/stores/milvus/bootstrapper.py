@@ -29,7 +29,7 @@ from is_db_bootstrap.results import (
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.milvus import abilities, compare, ladder, repairs
+from is_db_bootstrap.stores.milvus import abilities, compare
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY, Changes
 from is_db_bootstrap.stores.milvus.connection import single_token
 from is_db_bootstrap.stores.milvus.dangers import dangers_of
@@ -111,10 +111,13 @@ class MilvusBootstrapper:
 
     def places(self) -> Sequence[Place]:
         """Where gRPC connects to."""
+        from is_db_bootstrap.stores.milvus import ladder
+
         return ladder.places_of(self._url, self._timing.connect_timeout_s)
 
     def rungs(self) -> Sequence[RungResult]:
         """What the last ping has seen. What Milvus does not tell is said, and fails nothing."""
+        from is_db_bootstrap.stores.milvus import ladder
         from is_db_bootstrap.stores.milvus.diagnosis import privilege_of
 
         with self._errors():
@@ -284,6 +287,8 @@ class MilvusBootstrapper:
         A collection that is missing, or differs where Milvus changes nothing in place, gets no
         steps.
         """
+        from is_db_bootstrap.stores.milvus import repairs
+
         changes: list[Change] = []
         left: list[Drift] = []
         for declared in self._blueprint.collections:
@@ -301,6 +306,8 @@ class MilvusBootstrapper:
         self, declared: Collection, live: Live, drifts: Sequence[Drift]
     ) -> list[Change]:
         """The steps that mend drifts of one collection, in an order in which they can be taken."""
+        from is_db_bootstrap.stores.milvus import repairs
+
         try:
             compare.refuse_different(declared, live, self._server.is_collection)
         except StoreConflict:

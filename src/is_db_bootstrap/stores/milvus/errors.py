@@ -26,7 +26,7 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change
 from is_db_bootstrap.rungs import Rung
-from is_db_bootstrap.stores.milvus.grants import refused_privilege, refused_user
+from is_db_bootstrap.stores.milvus.privileges import refused_privilege, refused_user
 from is_db_bootstrap.stores.tls_look import TlsFailed
 
 if TYPE_CHECKING:

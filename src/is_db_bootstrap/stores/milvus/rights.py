@@ -16,7 +16,7 @@ from pymilvus.exceptions import MilvusException
 
 from is_db_bootstrap.errors import AccessDenied
 from is_db_bootstrap.stores.milvus.errors import STORE
-from is_db_bootstrap.stores.milvus.grants import Privilege, refused_privilege
+from is_db_bootstrap.stores.milvus.privileges import Privilege, refused_privilege
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Collection

@@ -30,7 +30,7 @@ from is_db_bootstrap.results import (
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.neo4j import begun as neo4j_begun
-from is_db_bootstrap.stores.neo4j import callbacks, compare, cypher_file, ladder
+from is_db_bootstrap.stores.neo4j import callbacks, compare, cypher_file
 from is_db_bootstrap.stores.neo4j import history as neo4j_history
 from is_db_bootstrap.stores.neo4j import lock as neo4j_lock
 from is_db_bootstrap.stores.neo4j.callbacks import CallbackRun, Callbacks
@@ -60,7 +60,6 @@ from is_db_bootstrap.stores.neo4j.memory_node import MemoryNodes, is_any_there
 from is_db_bootstrap.stores.neo4j.own_schema import OWN_SCHEMA, OwnSchema
 from is_db_bootstrap.stores.neo4j.planned_statements import shown_statements
 from is_db_bootstrap.stores.neo4j.precondition import Precondition
-from is_db_bootstrap.stores.neo4j.privileges import Privileges, privileges_of
 from is_db_bootstrap.stores.neo4j.recording import Recorder
 from is_db_bootstrap.stores.neo4j.schema_forecast import Forecast, declared, forecast
 from is_db_bootstrap.stores.neo4j.schema_proof import SchemaProof
@@ -77,6 +76,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.rungs import RungResult
     from is_db_bootstrap.stores.neo4j.begun import Begun
     from is_db_bootstrap.stores.neo4j.cypher_schema import LiveSchema, SchemaObject
+    from is_db_bootstrap.stores.neo4j.privileges import Privileges
 
 
 class Neo4jBootstrapper:
@@ -173,6 +173,8 @@ class Neo4jBootstrapper:
 
     def places(self) -> Sequence[Place]:
         """Where the driver asks first."""
+        from is_db_bootstrap.stores.neo4j import ladder
+
         return ladder.places_of(self._url, self._timing.connect_timeout_s)
 
     def rungs(self) -> Sequence[RungResult]:
@@ -180,6 +182,8 @@ class Neo4jBootstrapper:
 
         What the server does not tell of privileges is never taken for a lack of them.
         """
+        from is_db_bootstrap.stores.neo4j import ladder
+
         return ladder.rungs_of(self._url, self._database.name, self._privileges())
 
     def server_age_s(self) -> float | None:
@@ -201,6 +205,8 @@ class Neo4jBootstrapper:
             )
 
     def _privileges(self) -> Privileges:
+        from is_db_bootstrap.stores.neo4j.privileges import privileges_of
+
         server = self._database.server
         edition = str(server.edition) if server else ""
         ask = partial(self._database.ask_once, database="system")

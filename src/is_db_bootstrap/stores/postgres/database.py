@@ -20,7 +20,7 @@ from is_db_bootstrap.stores.postgres.errors import (
     DatabaseUnlisted,
     errors,
 )
-from is_db_bootstrap.stores.postgres.grants import (
+from is_db_bootstrap.stores.postgres.grant_statements import (
     create_in_schema,
     let_create_database,
     own_schema_of,

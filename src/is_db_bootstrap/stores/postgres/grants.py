@@ -1,8 +1,6 @@
 """The privileges that a role of a PostgreSQL needs, as statements of SQL.
 
-Every statement that a refusal of this store names is one of these, so that what a message asks for
-is what `grants` prints. What a revision needs besides is read from its text, and no revision is run
-for that.
+What a revision needs besides is read from its text, and no revision is run for that.
 """
 
 from __future__ import annotations
@@ -13,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from is_db_bootstrap.grant_list import Grant, GrantWish, RoleGrants
+from is_db_bootstrap.stores.postgres import grant_statements as statements
 from is_db_bootstrap.stores.postgres import own_schema
 from is_db_bootstrap.stores.postgres.connection import MAINTENANCE, connect_statement, identifier
 from is_db_bootstrap.stores.postgres.kind import KIND
@@ -69,51 +68,6 @@ class Place:
         return list(dict.fromkeys((self.schema, self.record_schema)))
 
 
-def create_in_database(database: str, role: str) -> str:
-    """What lets a role make schemas, publications and trusted extensions."""
-    return f"GRANT CREATE ON DATABASE {identifier(database)} TO {identifier(role)};"
-
-
-def create_in_schema(schema: str, role: str) -> str:
-    """What lets a role make tables in a schema, and use what is there."""
-    return f"GRANT USAGE, CREATE ON SCHEMA {identifier(schema)} TO {identifier(role)};"
-
-
-def use_schema(schema: str, role: str) -> str:
-    """What lets a role use a schema."""
-    return f"GRANT USAGE ON SCHEMA {identifier(schema)} TO {identifier(role)};"
-
-
-def own_schema_of(schema: str, role: str) -> str:
-    """What makes a schema that belongs to a role, unless there is one of that name."""
-    return f"CREATE SCHEMA IF NOT EXISTS {identifier(schema)} AUTHORIZATION {identifier(role)};"
-
-
-def read_table(table: str, role: str) -> str:
-    """What lets a role read a table, whose name is quoted already."""
-    return f"GRANT SELECT ON {table} TO {identifier(role)};"
-
-
-def write_records(table: str, role: str) -> str:
-    """What lets a role record revisions in a version table, whose name is quoted already."""
-    return f"GRANT SELECT, INSERT, UPDATE, DELETE ON {table} TO {identifier(role)};"
-
-
-def own_table(table: str, role: str) -> str:
-    """What gives a table to a role, so that the role may alter the table."""
-    return f"ALTER TABLE {table} OWNER TO {identifier(role)};"
-
-
-def let_create_database(role: str) -> str:
-    """What lets a role make databases."""
-    return f"ALTER ROLE {identifier(role)} CREATEDB;"
-
-
-def create_extension(name: str) -> str:
-    """What makes an extension, unless it is there."""
-    return f"CREATE EXTENSION IF NOT EXISTS {identifier(name)};"
-
-
 def role_grants(place: Place, wish: GrantWish) -> RoleGrants:
     """The privileges of one role in one database."""
     role = wish.role
@@ -133,7 +87,7 @@ def role_grants(place: Place, wish: GrantWish) -> RoleGrants:
 
 def _making_database(place: Place, role: str) -> Iterator[Grant]:
     """What a role needs that makes the database, to whose owner everything in it is allowed."""
-    yield Grant(let_create_database(role), f"to create the database {place.database}")
+    yield Grant(statements.let_create_database(role), f"to create the database {place.database}")
     yield Grant(connect_statement(MAINTENANCE, role), "to create it from there")
 
 
@@ -150,27 +104,29 @@ def _in_database(place: Place, wish: GrantWish) -> Iterator[Grant]:
 def _changing(place: Place, role: str) -> Iterator[Grant]:
     for schema in place.schemas:
         if schema != _USUAL_SCHEMA:
-            yield Grant(own_schema_of(schema, role), "the schema of the tables")
-        yield Grant(create_in_schema(schema, role), "to make tables, and the version table")
+            yield Grant(statements.own_schema_of(schema, role), "the schema of the tables")
+        yield Grant(
+            statements.create_in_schema(schema, role), "to make tables, and the version table"
+        )
     yield Grant(
-        own_schema_of(own_schema.SCHEMA, role),
+        statements.own_schema_of(own_schema.SCHEMA, role),
         "the schema of the records of this tool",
         without=_NO_RECORDS,
     )
     for name, file in _extensions(place.revisions).items():
-        yield Grant(create_extension(name), f"the extension that {file} names")
+        yield Grant(statements.create_extension(name), f"the extension that {file} names")
     if needing := next(iter(_needing(place.revisions, _OF_DATABASE).items()), None):
         what, file = needing
         reason = f"CREATE {what} in {file}"
-        yield Grant(create_in_database(place.database, role), reason)
+        yield Grant(statements.create_in_database(place.database, role), reason)
 
 
 def _looking(place: Place, role: str) -> Iterator[Grant]:
     for schema in place.schemas:
         not_yet = "" if schema == _USUAL_SCHEMA else "the schema"
-        yield Grant(use_schema(schema, role), "to see the tables", not_yet=not_yet)
+        yield Grant(statements.use_schema(schema, role), "to see the tables", not_yet=not_yet)
     yield Grant(
-        read_table(place.version_table, role),
+        statements.read_table(place.version_table, role),
         "to read which revisions were applied",
         not_yet="the version table, which the first apply makes",
     )
@@ -211,11 +167,10 @@ def _notes_on_changing(place: Place, role: str) -> Iterator[str]:
     )
     yield (
         "A table that a revision alters must belong to the role, or to a role of which it is a "
-        f"member. For one that another role has made: {own_table('NAME', role)}"
+        f"member. For one that another role has made: {statements.own_table('NAME', role)}"
     )
-    yield (
-        f"A version table that another role has made: {write_records(place.version_table, role)}"
-    )
+    write = statements.write_records(place.version_table, role)
+    yield f"A version table that another role has made: {write}"
     for what, file in _needing(place.revisions, _OF_SUPERUSERS).items():
         yield f"{file} has CREATE {what}, which a superuser may do. Let an administrator do it."
     for file, text in _texts(place.revisions):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import AccessDenied
-from is_db_bootstrap.stores.postgres import grants
+from is_db_bootstrap.stores.postgres import grant_statements
 from is_db_bootstrap.stores.postgres.connection import identifier
 from is_db_bootstrap.stores.postgres.errors import NAME
 
@@ -80,7 +80,7 @@ def refuse_missing(
 def _missing_record(session: psycopg.Connection[Any], table: str, role: str) -> Iterator[_Missing]:
     row = session.execute(_RECORDS.encode(), [table]).fetchone()
     if row is not None and not row[0]:
-        yield _Missing(f"write to {table}", grants.write_records(table, role), table)
+        yield _Missing(f"write to {table}", grant_statements.write_records(table, role), table)
 
 
 def _missing_tables(
@@ -92,10 +92,10 @@ def _missing_tables(
     }
     for (table,) in session.execute(_OTHERS_TABLES.encode(), [list(revisions)]).fetchall():
         what = f"alter {table}, as revision {revisions[table]} does"
-        yield _Missing(what, grants.own_table(table, role), table)
+        yield _Missing(what, grant_statements.own_table(table, role), table)
 
 
 def _missing_extensions(session: psycopg.Connection[Any], needs: SureNeeds) -> Iterator[_Missing]:
     for (name,) in session.execute(_EXTENSIONS.encode(), [list(needs.extensions)]).fetchall():
         what = f"create the extension {name}, as revision {needs.extensions[name]} does"
-        yield _Missing(what, grants.create_extension(name), name)
+        yield _Missing(what, grant_statements.create_extension(name), name)

@@ -15,7 +15,7 @@ from psycopg import rows
 from is_db_bootstrap.grant_list import Purpose
 from is_db_bootstrap.results import Privilege
 from is_db_bootstrap.rungs import Rung, RungResult
-from is_db_bootstrap.stores.postgres import grants, own_schema
+from is_db_bootstrap.stores.postgres import grant_statements, own_schema
 from is_db_bootstrap.stores.postgres.connection import identifier
 
 if TYPE_CHECKING:
@@ -73,7 +73,7 @@ def privileges_of(session: psycopg.Connection[Any], work: Work) -> Iterator[Priv
         yield Privilege(
             f"create the database {work.database}",
             rights["createdb"],
-            grants.let_create_database(rights["role"]),
+            grant_statements.let_create_database(rights["role"]),
             _APPLY,
         )
         return
@@ -116,13 +116,13 @@ def _for_verify(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
     if not rights["is_there"]:
         return
     yield Privilege(
-        f"use schema {schema}", rights["uses"], grants.use_schema(schema, role), _VERIFY
+        f"use schema {schema}", rights["uses"], grant_statements.use_schema(schema, role), _VERIFY
     )
     if rights["reads_record"] is not None:
         yield Privilege(
             _reading(work),
             rights["reads_record"],
-            grants.read_table(work.record, role),
+            grant_statements.read_table(work.record, role),
             _VERIFY,
         )
 
@@ -133,21 +133,21 @@ def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
         yield Privilege(
             f"create tables in schema {schema}",
             rights["creates"],
-            grants.create_in_schema(schema, role),
+            grant_statements.create_in_schema(schema, role),
             _APPLY,
         )
     else:
         yield Privilege(
             f"create schema {schema}",
             rights["database_create"],
-            grants.own_schema_of(schema, role),
+            grant_statements.own_schema_of(schema, role),
             _APPLY,
         )
     if rights["writes_record"] is not None:
         yield Privilege(
             f"write to {work.record}",
             rights["writes_record"],
-            grants.write_records(work.record, role),
+            grant_statements.write_records(work.record, role),
             _APPLY,
         )
     has_own = rights["has_own"]
@@ -160,6 +160,6 @@ def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
     yield Privilege(
         "create scratch databases, for selftest, plan and downgrade only",
         rights["createdb"],
-        grants.let_create_database(role),
+        grant_statements.let_create_database(role),
         _APPLY,
     )

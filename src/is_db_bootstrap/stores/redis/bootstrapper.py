@@ -29,14 +29,13 @@ from is_db_bootstrap.results import (
     Status,
 )
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.redis import ladder, memory_record, planned_commands, probe
 from is_db_bootstrap.stores.redis import lock as redis_lock
+from is_db_bootstrap.stores.redis import memory_record, planned_commands, probe
 from is_db_bootstrap.stores.redis.compare import Comparison
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.key_reader import names_after
-from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes, mend_and_confirm
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import (
@@ -54,6 +53,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.rungs import RungResult
     from is_db_bootstrap.stores.redis.convention_record import Record
+    from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
 
 #: What a run sends for the key of its record.
 _RECORD_COMMANDS = ("GET", "SET")
@@ -130,6 +130,8 @@ class RedisBootstrapper:
 
     def places(self) -> Sequence[Place]:
         """Where the client connects to first."""
+        from is_db_bootstrap.stores.redis import ladder
+
         return ladder.places_of(self._url, self._timing.connect_timeout_s)
 
     def rungs(self) -> Sequence[RungResult]:
@@ -138,6 +140,8 @@ class RedisBootstrapper:
         A user for verify may read what was recorded, and write nothing. Raises `AccessDenied` when
         another user may not write our records.
         """
+        from is_db_bootstrap.stores.redis import ladder
+
         try:
             self._check_all_rights()
         except AccessDenied as exc:
@@ -507,6 +511,8 @@ class RedisBootstrapper:
         A key that got a lifetime or another type meanwhile keeps that. Raises `StoreUnavailable`,
         which says how many keys were set, when the server is lost or is not the master any more.
         """
+        from is_db_bootstrap.stores.redis.lifetimes import mend_and_confirm
+
         mended = mend_and_confirm(
             self._lifetimes((change.name,)),
             self._url,
@@ -519,6 +525,8 @@ class RedisBootstrapper:
         return f"{counted(done, 'key')} of {change.name} got a lifetime."
 
     def _lifetimes(self, names: Sequence[str]) -> MissingLifetimes:
+        from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
+
         return MissingLifetimes(self._blueprint.keys, names)
 
     def audit(self) -> Sequence[Drift]:
