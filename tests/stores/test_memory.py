@@ -21,6 +21,7 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
 from is_db_bootstrap.stores.redis import memory_record
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from servers import DEBIAN_POSTGRES_15, drop_database, empty_redis
@@ -563,7 +564,7 @@ def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writ
             f"WHERE datname = '{shop.database}'"
         )
         with monkeypatch.context() as patch:
-            patch.setattr(type(self), "_reader", lambda store: store._session)
+            patch.setattr(RunSessions, "reader", lambda sessions: sessions._looking)
             return remember(self, memory)
 
     with monkeypatch.context() as patch:

@@ -39,8 +39,8 @@ from is_db_bootstrap.errors import (
 )
 from is_db_bootstrap.results import Change, LockHolder, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import bootstrapper as postgres_bootstrapper
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
+from is_db_bootstrap.stores.postgres import server_look
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import refused
 from pgbouncer import Poolers
@@ -187,7 +187,7 @@ def test_a_first_run_opens_five_connections_and_a_run_with_nothing_to_do_one(
 
     A server that has just started gets one more. What asks beside a slow step opens its own.
     """
-    monkeypatch.setattr(postgres_bootstrapper, "YOUNG_S", 0)
+    monkeypatch.setattr(server_look, "YOUNG_S", 0)
     opened = []
     connect = psycopg.Connection.connect.__func__
 
@@ -217,7 +217,7 @@ def test_a_maintenance_session_that_the_server_has_ended_is_opened_again(open_st
 
     def end_sessions():
         ended = "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity WHERE pid = %s"
-        pid = store._database.maintenance().info.backend_pid
+        pid = store._sessions.database.maintenance().info.backend_pid
         with session(maintenance) as admin:
             assert admin.execute(ended, [pid]).fetchall() == [(True,)]
 
@@ -1152,14 +1152,14 @@ def test_close_may_be_called_twice_and_cancel_when_nothing_runs(migrated):
 def test_tables_that_another_run_has_just_made_and_recorded_are_no_conflict(open_store):
     store, other = open_store(), open_store()
     store.create_database()
-    look = store._refuse_unrecorded
+    look = store._pending._refuse_unrecorded
 
     def look_after_the_other_run(reader):
-        store._refuse_unrecorded = look
+        store._pending._refuse_unrecorded = look
         apply_all(other)
         look(reader)
 
-    store._refuse_unrecorded = look_after_the_other_run
+    store._pending._refuse_unrecorded = look_after_the_other_run
     with pytest.raises(StoreBusy):
         store.plan()
     assert store.plan().changes == ()

@@ -14,7 +14,8 @@ from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.engine import waits
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import Settings
-from is_db_bootstrap.stores.postgres import bootstrapper
+from is_db_bootstrap.stores.postgres import server_look
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 
 pytestmark = pytest.mark.postgres
 REVISION = '''
@@ -66,7 +67,7 @@ def opened(monkeypatch):
 
     monkeypatch.setattr(psycopg.Connection, "connect", classmethod(counting))
     monkeypatch.setattr(waits, "_ASK_AFTER_S", 600)  # a slow machine would be asked why
-    monkeypatch.setattr(bootstrapper, "YOUNG_S", 0)  # a young server is asked twice
+    monkeypatch.setattr(server_look, "YOUNG_S", 0)  # a young server is asked twice
     return found
 
 
@@ -176,7 +177,7 @@ def test_revisions_that_have_changed_are_read_again(blueprint, urls):
 def test_a_question_beside_it_leaves_the_session_alone_that_creates_a_database(
     blueprint, urls, monkeypatch
 ):
-    store = bootstrapper.PostgreSQLBootstrapper(urls[0], blueprint)
+    store = PostgreSQLBootstrapper(urls[0], blueprint)
     store.ping(30)
     ask = store.waits_for
     execute = psycopg.Connection.execute

@@ -556,7 +556,7 @@ def test_privileges_are_left_out_when_the_setting_says_so(made):
         settings = Settings.load(made("18").blueprint, environ=environ)
         url = settings.need("postgres")
         store = bootstrapper("postgres", url, made("18").blueprint, settings)
-        assert bool(store._declared.catalogue.kinds() & PRIVILEGES) is is_compared
+        assert bool(store._place.declared.catalogue.kinds() & PRIVILEGES) is is_compared
     assert len(named(after(made("18"), statement, declared(made("18")).drifts))) == 4
 
 
@@ -710,7 +710,7 @@ def test_ddl_of_somebody_else_while_we_look_is_busy_and_no_conflict(made, what, 
     with place.connected() as ours, place.connected() as other:
         other.execute(what.encode())
         store = PostgreSQLBootstrapper(place.url, place.blueprint)
-        store._session = ours
+        store._sessions._looking = ours
         with ours.transaction(force_rollback=True):
             ours.execute(b"SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
             ours.execute(b"SELECT 1")

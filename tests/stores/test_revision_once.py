@@ -39,6 +39,7 @@ from is_db_bootstrap.stores.postgres.connection import connect
 from is_db_bootstrap.stores.postgres.half_done import WorkingConnection
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 from is_db_bootstrap.stores.postgres.scratch import at_head
+from is_db_bootstrap.stores.postgres.workplace import Workplace
 
 pytestmark = pytest.mark.postgres
 
@@ -1257,7 +1258,7 @@ def test_a_revision_that_another_run_is_still_in_is_waited_for_and_no_conflict(
     second.close()
 
 
-def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
+def test_a_run_that_ends_between_two_looks_is_no_conflict(shop, monkeypatch):
     shop.apply()
     waiting = 'op.execute("SELECT pg_advisory_xact_lock(4711)")'
     shop.add(
@@ -1269,17 +1270,17 @@ def test_a_run_that_ends_between_two_looks_is_no_conflict(shop):
     held = first.try_lock("the first")
     (change,) = first.plan().changes
 
-    class Late(PostgreSQLBootstrapper):
-        """It asks who is at work when the other run has ended."""
+    ask = Workplace.is_at_work_elsewhere
 
-        def _is_at_work_elsewhere(self):
-            assert self._history.read(self._reader()).revisions == ("a1",)
-            blocker.execute("SELECT pg_advisory_unlock(4711)")
-            working.join(60)
-            assert held.release()
-            return super()._is_at_work_elsewhere()
+    def ask_when_the_first_has_ended(place):
+        assert place.history.read(second.reader()).revisions == ("a1",)
+        blocker.execute("SELECT pg_advisory_unlock(4711)")
+        working.join(60)
+        assert held.release()
+        return ask(place)
 
-    second = Late(shop.url, shop.blueprint)
+    monkeypatch.setattr(Workplace, "is_at_work_elsewhere", ask_when_the_first_has_ended)
+    second = PostgreSQLBootstrapper(shop.url, shop.blueprint)
     with psycopg.connect(shop.url, autocommit=True) as blocker:
         blocker.execute("SELECT pg_advisory_lock(4711)")
         working = threading.Thread(target=first.apply, args=(change,))

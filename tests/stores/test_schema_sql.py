@@ -55,5 +55,5 @@ def test_psql_makes_what_a_run_makes(postgres_url, name):
     store = PostgreSQLBootstrapper(postgres_url, blueprint)
     assert store.status().recorded == store.status().head
     assert store.audit() == []
-    assert store._history.read(store.reader()).blueprint == name
+    assert store._place.history.read(store.reader()).blueprint == name
     store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from is_db_bootstrap.errors import AccessDenied, StoreConflict
@@ -15,6 +15,7 @@ from is_db_bootstrap.stores.postgres.named_revisions import known
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl
+    from is_db_bootstrap.stores.postgres.change_run import Step
     from is_db_bootstrap.stores.postgres.revisions import Record
 
 #: The kind of change that records the digest of a file.
@@ -40,8 +41,8 @@ class Accept(Move):
         self._revisions = tuple(revisions)
 
     def _planned(self) -> Plan:
-        record = self._history.read(self._existing())
-        self._history.refuse_other_blueprint(record)
+        record = self._place.history.read(self._existing())
+        self._place.history.refuse_other_blueprint(record)
         self._refuse_newer(record)
         applied = revision_digests.applied(record, self._chain)
         unread = [name for name in applied if not self._chain.digests.get(name)]
@@ -66,10 +67,10 @@ class Accept(Move):
     def _refuse_newer(self, record: Record) -> None:
         """Raise `StoreConflict` for a schema at a revision that this version does not have."""
         is_known = all(revision in self._chain.parents for revision in record.revisions)
-        if is_known or not self._history.is_ahead(record):
+        if is_known or not self._place.history.is_ahead(record):
             return
         newer = ", ".join(name for name in record.revisions if name not in self._chain.parents)
-        error = self._history.conflict(
+        error = self._place.history.conflict(
             f"is at revision {newer}, newer than this version, whose files of older revisions may "
             "be others"
         )
@@ -93,13 +94,13 @@ class Accept(Move):
             subject=name,
         )
 
-    def _steps(self) -> dict[str, Callable[[Change], str | None]]:
-        return {**super()._steps(), ACCEPT: self._accept}
+    def _more_steps(self) -> Mapping[str, Step]:
+        return {ACCEPT: self._accept}
 
     def _accept(self, change: Change) -> str | None:
-        reader = self._reader()
-        self._history.write_digests(reader, [change.name])
-        record = self._history.read(reader)
+        reader = self._sessions.reader()
+        self._place.history.write_digests(reader, [change.name])
+        record = self._place.history.read(reader)
         if record.digests.get(change.name) != self._chain.digests.get(change.name):
             row = reader.execute("SELECT current_user::text").fetchone()
             role = str(row[0]) if row else "this role"

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.settings import StoreUrl, Timing
+    from is_db_bootstrap.stores.postgres.change_run import Step
     from is_db_bootstrap.stores.postgres.downgrade_guard import Guard, Unforeseen
     from is_db_bootstrap.stores.postgres.downgrade_look import Session
     from is_db_bootstrap.stores.postgres.downgrade_trial import Seen, Sessions
@@ -248,7 +249,7 @@ class Move(PostgreSQLBootstrapper):
 
     def _existing(self) -> psycopg.Connection[Any]:
         try:
-            return self._reader()
+            return self._sessions.reader()
         except DatabaseMissing as exc:
             raise self._no_database() from exc
 
@@ -277,7 +278,7 @@ class Upgrade(Move):
             for kind in ("schema", BASELINE, "revision")
         }
         baseline = of_kind[BASELINE]
-        recorded = self._after(baseline, self._history.read(reader)).revisions
+        recorded = self._pending.after(baseline, self._place.history.read(reader)).revisions
         if baseline:
             self._refuse_before(baseline[0], recorded)
         wanted = [*baseline, *self._wanted(of_kind["revision"], recorded)]
@@ -342,9 +343,10 @@ class Downgrade(Move):
             ignored_version_tables=ignored_version_tables,
             unknown_is_ahead=unknown_is_ahead,
         )
+        self._sessions.when_engine_made = self._guard_engine
         self._drop_rows = drop_rows
         self._tried: dict[tuple[tuple[str, ...], tuple[str, ...]], Seen | str] = {}
-        self._sessions: Sessions | None = None
+        self._trial_sessions: Sessions | None = None
         self._guard: Guard | None = None
         self._kept: tuple[str, ...] = ()
         self._undoing: tuple[str, ...] = ()
@@ -352,19 +354,19 @@ class Downgrade(Move):
 
     def _planned(self) -> Plan:
         reader = self._existing()
-        record = self._history.read(reader)
-        if self._history.is_ahead(record):
-            raise self._history.conflict(
+        record = self._place.history.read(reader)
+        if self._place.history.is_ahead(record):
+            raise self._place.history.conflict(
                 f"is at revision {', '.join(record.revisions)}, which this version does not know "
                 "how to undo"
             )
-        self._history.refuse_half_done(record)
+        self._place.history.refuse_half_done(record)
         done = self._chain.until(record.revisions)
         undone = self._undone(record, done)
         notes: tuple[str, ...] = ()
         if undone:
-            self._history.refuse_unread(record)
-            notes = tuple(self._history.unmarked(reader))
+            self._place.history.refuse_unread(record)
+            notes = tuple(self._place.history.unmarked(reader))
         if undone and not self._drop_rows:
             self._undoing = tuple(undone)
             self._kept = tuple(r for r in done if r not in undone)
@@ -409,7 +411,7 @@ class Downgrade(Move):
         if is_number and len(record.revisions) > 1:
             raise StoreConflict(
                 self.name,
-                f"{self._history.place.shown} records {', '.join(record.revisions)}, so "
+                f"{self._place.history.place.shown} records {', '.join(record.revisions)}, so "
                 f"{self._target} may begin at each of them.",
                 hint="Name the branch, as in `migrate downgrade billing@-1`, or a revision.",
             )
@@ -429,19 +431,19 @@ class Downgrade(Move):
             return self._target
         return end_of(self._chain, self._kept, len(self._undoing) - len(self._over))
 
-    def _steps(self) -> dict[str, Callable[[Change], str | None]]:
-        return {**super()._steps(), "downgrade": self._apply_downgrade}
+    def _more_steps(self) -> Mapping[str, Step]:
+        return {"downgrade": self._apply_downgrade}
 
     def _apply_downgrade(self, change: Change) -> str | None:
         if self._guard is None:
-            return self._revision_steps.run(change, "downgrade", change.name)
+            return self._place.revision_steps.run(change, "downgrade", change.name)
         guard = self._guard if self._team is not None else None
         from is_db_bootstrap.stores.postgres.downgrade_guard import Unforeseen
 
         self._guard.expect(change.name)
         for _ in range(_GUARDED_TRIES):
             try:
-                remark = self._revision_steps.run(change, "downgrade", change.name, guard)
+                remark = self._place.revision_steps.run(change, "downgrade", change.name, guard)
             except Unforeseen as exc:
                 self._refuse_unforeseen(change, exc)
             else:
@@ -456,7 +458,7 @@ class Downgrade(Move):
 
         The step was rolled back.
         """
-        losses = self._losses(self._reader(), exc.seen)
+        losses = self._losses(self._sessions.reader(), exc.seen)
         if losses or self._guard is None:
             unforeseen = [self._not_foreseen(change)]
             raise RowsWouldBeLost(self.name, losses, unforeseen, undone=self._over, to=self._to)
@@ -476,11 +478,11 @@ class Downgrade(Move):
 
     def _version_table(self) -> tuple[str, str]:
         """Schema and name of the version table, as the target has it."""
-        place = self._history.place
+        place = self._place.history.place
         if place.schema is not None:
             return place.schema, place.table
-        row = self._reader().execute(place.schema_query.encode()).fetchone()
-        return str(row[0]) if row else self._schema, place.table
+        row = self._sessions.reader().execute(place.schema_query.encode()).fetchone()
+        return str(row[0]) if row else self._place.schema, place.table
 
     def _refuse_new_rows(self, session: Session, due: Seen) -> None:
         """Ask about rows of what a step is to lose, in the step's own transaction.
@@ -523,25 +525,22 @@ class Downgrade(Move):
         if names:
             session.execute(f"LOCK TABLE {names} IN ACCESS EXCLUSIVE MODE".encode())
 
-    def _alembic_engine(self) -> Engine:
-        is_new = self._engine is None
-        found = super()._alembic_engine()
-        if is_new and self._guard is not None:
-            self._guard.attach(found)
-        return found
+    def _guard_engine(self, engine: Engine) -> None:
+        if self._guard is not None:
+            self._guard.attach(engine)
 
     def cancel(self) -> None:
         """From another thread: also the statement of a trial is ended, and its database goes."""
-        if self._sessions is not None:
-            self._sessions.cancel()
+        if self._trial_sessions is not None:
+            self._trial_sessions.cancel()
         super().cancel()
 
     def disconnect(self) -> str:
         """From another thread: drop the database of a trial that does not end, too."""
         from is_db_bootstrap.stores.postgres.scratch import drop_database
 
-        if self._sessions is not None and self._sessions.database:
-            drop_database(self._url, self._timing, self._sessions.database)
+        if self._trial_sessions is not None and self._trial_sessions.database:
+            drop_database(self._url, self._timing, self._trial_sessions.database)
         return super().disconnect()
 
     def _trial(self, done: tuple[str, ...], undone: tuple[str, ...]) -> Seen | str:
@@ -554,7 +553,7 @@ class Downgrade(Move):
         if (done, undone) not in self._tried:
             limit_s = max(self._timing.timeout_s, TRIAL_LEAST_S)
             sessions = downgrade_trial.Sessions(self._timing.connect_timeout_s)
-            self._sessions = sessions
+            self._trial_sessions = sessions
             timer = threading.Timer(limit_s, sessions.cancel)
             timer.daemon = True
             timer.start()
@@ -563,7 +562,7 @@ class Downgrade(Move):
                     found: Seen | str = downgrade_trial.tried(
                         self._url,
                         self._blueprint,
-                        self._schema,
+                        self._place.schema,
                         self._timing,
                         done=done,
                         undone=undone,
@@ -571,7 +570,7 @@ class Downgrade(Move):
                         version_table=self._table_of_trial,
                     )
             except Exception as exc:
-                if self._cancelled.is_set():
+                if self._sessions.has_ended():
                     raise
                 found = self._why_untried(exc, limit_s if sessions.ended else None)
             finally:
@@ -582,8 +581,8 @@ class Downgrade(Move):
     @property
     def _table_of_trial(self) -> tuple[str, str]:
         """Schema and name of the version table, as a scratch database has it."""
-        place = self._history.place
-        return place.schema or self._schema, place.table
+        place = self._place.history.place
+        return place.schema or self._place.schema, place.table
 
     def _why_untried(self, exc: Exception, ended_after_s: float | None) -> str:
         """Why there was no trial, in words. Raises `exc` when the server cannot be worked with."""
@@ -653,7 +652,7 @@ class Downgrade(Move):
 
     def _shown(self, name: tuple[str, str]) -> str:
         """A name as messages have it: without the blueprint's own schema."""
-        return name[1] if name[0] == self._schema else ".".join(name)
+        return name[1] if name[0] == self._place.schema else ".".join(name)
 
     def _counted_sequence(self, reader: Session, name: tuple[str, str]) -> Loss:
         """Whether a sequence was used: then it would begin anew."""
@@ -720,12 +719,12 @@ class Stamp(Move):
 
     def _planned(self) -> Plan:
         reader = self._existing()
-        record = self._history.read(reader)
-        self._history.refuse_other_blueprint(record)
+        record = self._place.history.read(reader)
+        self._place.history.refuse_other_blueprint(record)
         is_known = all(revision in self._chain.parents for revision in record.revisions)
         # What has gone another way up to a known revision may be recorded anew.
-        if not is_known and self._history.is_ahead(record):
-            raise self._history.conflict(
+        if not is_known and self._place.history.is_ahead(record):
+            raise self._place.history.conflict(
                 f"is at revision {', '.join(record.revisions)}, newer than this version"
             )
         wanted = named_revisions(self._blueprint, self._chain, self._target)
@@ -733,9 +732,9 @@ class Stamp(Move):
             from is_db_bootstrap.stores.postgres.team_stamp import heads_after
 
             wanted = heads_after(self._chain, record.revisions, wanted)
-            self._refuse_long_ids(reader, [_stamped(each) for each in wanted])
-        schema = self._checked_schema(reader)
-        marked = self._history.marked(record)
+            self._pending.refuse_long_ids(reader, [_stamped(each) for each in wanted])
+        schema = self._place.checked_schema(reader)
+        marked = self._place.history.marked(record)
         self.record_change = record_change(
             self._chain,
             self._applied(record),
@@ -749,8 +748,8 @@ class Stamp(Move):
             return Plan()
         return Plan((*schema, _stamped(", ".join(wanted) or "base")))
 
-    def _steps(self) -> dict[str, Callable[[Change], str | None]]:
-        return {**super()._steps(), "stamp": self._apply_stamp}
+    def _more_steps(self) -> Mapping[str, Step]:
+        return {"stamp": self._apply_stamp}
 
     def _applied(self, record: Record) -> tuple[str, ...]:
         """The revisions that count as applied, by what led to the record if that is known."""
@@ -761,13 +760,13 @@ class Stamp(Move):
 
     def _apply_stamp(self, change: Change) -> str | None:
         if self._team is None:
-            return self._revision_steps.run(change, "stamp", change.name)
+            return self._place.revision_steps.run(change, "stamp", change.name)
         from is_db_bootstrap.stores.postgres.team_stamp import stamp as stamp_team
 
         heads = tuple(change.name.split(", ")) if change.name != "base" else ()
-        reader = self._reader()
-        stamp_team(reader, self._history, self.target, heads, self._chain)
-        self._revision_steps.confirm_stamped(change)
+        reader = self._sessions.reader()
+        stamp_team(reader, self._place.history, self.target, heads, self._chain)
+        self._place.revision_steps.confirm_stamped(change)
         return None
 
 

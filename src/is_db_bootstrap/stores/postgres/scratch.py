@@ -36,6 +36,7 @@ from is_db_bootstrap.stores.postgres.scratch_path import path_schema_of, with_pa
 from is_db_bootstrap.stores.postgres.scratch_record import note_scratch
 from is_db_bootstrap.stores.postgres.server_wide import refuse_server_wide
 from is_db_bootstrap.stores.postgres.version_column import WIDTH
+from is_db_bootstrap.stores.postgres.workplace import USUAL_SCHEMA
 
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import AlembicEnvironment, Blueprint
@@ -134,24 +135,23 @@ class _ScratchStore(PostgreSQLBootstrapper):
     """
 
     compares = False
+    #: The target's version table may be wider than Alembic makes one.
+    limits_ids = False
 
-    def _read_team(self) -> TeamRun | None:
+    def __init__(self, *given: Any, **options: Any) -> None:
+        super().__init__(*given, **options)
+        self._sessions.work_cursor = ScratchCursor
+
+    def _read_team(self, schema: str | None) -> TeamRun | None:
         if self._blueprint.alembic is None:
             return None
         from is_db_bootstrap.stores.postgres.team_trial import TeamTrial
 
-        return TeamTrial(self._url, self._blueprint, self._timing, self._schema)
+        return TeamTrial(self._url, self._blueprint, self._timing, schema or USUAL_SCHEMA)
 
     def trial_notes(self) -> Sequence[str]:
         """In which way a team's revisions ran otherwise than on the target, a sentence each."""
         return tuple(getattr(self._team, "notes", ()))
-
-    def _remember(self, connection: psycopg.Connection[Any]) -> None:
-        super()._remember(connection)
-        connection.cursor_factory = ScratchCursor
-
-    def _refuse_long_ids(self, *_: Any) -> None:
-        """Refuse nothing: the target's version table may be wider than Alembic makes one."""
 
     def apply_together(self, changes: Sequence[Change], progress: Progress) -> None:
         """Apply revisions in one run of Alembic."""
@@ -164,9 +164,9 @@ class _ScratchStore(PostgreSQLBootstrapper):
         if longest > WIDTH:
             from is_db_bootstrap.stores.postgres.alembic import create_version_table
 
-            reader, table = self._reader(), self._history.table
-            create_version_table(reader, self.target, self._history.place)
-            widened = f"ALTER TABLE {table} ALTER version_num TYPE varchar({longest})"
+            reader, history = self._sessions.reader(), self._place.history
+            create_version_table(reader, self.target, history.place)
+            widened = f"ALTER TABLE {history.table} ALTER version_num TYPE varchar({longest})"
             reader.execute(widened.encode())
 
 
