@@ -370,7 +370,7 @@ def test_a_record_that_cannot_be_read_is_no_ready_store(stores, tmp_path):
     assert code == 6, err
     assert "## redis: not ready" in page
     assert "- conflict: " in page
-    assert "  next: Nothing else depends on it. Remove it and run again: " in page
+    assert "  next: See first that no other store is blank, because this record may be all " in page
     assert "- pending: not seen" in page
     assert "- remembered: not seen" in page
     code, out, _ = run_here((*args, "-o", "json"), tmp_path, stores)
@@ -378,7 +378,7 @@ def test_a_record_that_cannot_be_read_is_no_ready_store(stores, tmp_path):
     assert (code, store["error"]["kind"]) == (6, "conflict")
     assert store["diagnosis"]["pending"] is None
     assert store["diagnosis"]["remembered"] is None
-    assert any("Remove it and run again: " in each for each in store["diagnosis"]["unseen"])
+    assert any("Then remove it and run again: " in each for each in store["diagnosis"]["unseen"])
 
 
 def test_a_store_that_was_lost_is_named_as_plan_names_it(farm, redis_url, tmp_path):

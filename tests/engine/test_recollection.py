@@ -136,15 +136,6 @@ def test_a_store_that_was_added_to_the_blueprint_is_new():
     assert due["redis"].members["redis"] == REDIS
 
 
-def test_a_store_that_left_the_blueprint_leaves_the_record():
-    known = {"postgres": store(PG, ALL), "redis": store(REDIS, ALL)}
-    due = Recollection(known, ("postgres", "redis")).to_record(NEW)
-    assert {store: list(record.members) for store, record in due.items()} == {
-        "postgres": ["postgres", "redis"],
-        "redis": ["postgres", "redis"],
-    }
-
-
 def test_a_run_of_some_stores_keeps_what_is_remembered_of_the_others():
     moved = store(PG, ALL, identity="1/20000")
     due = Recollection({"postgres": moved}, ("postgres", "milvus", "redis")).to_record(NEW)
@@ -205,6 +196,39 @@ def test_targets_of_a_fleet_are_told_apart_by_their_addresses():
     known = {"postgres": other, "redis": store(REDIS, ALL)}
     assert list(Recollection(known).losses()) == ["postgres"]
     assert Recollection(known, by_address=True).losses() == {}
+
+
+def test_a_target_whose_store_moved_is_known_by_the_identity_of_another_one():
+    moved = replace(blank(MILVUS), address="http://elsewhere")
+    known = {"postgres": store(PG, ALL), "milvus": moved}
+    assert list(Recollection(known, by_address=True).losses()) == ["milvus"]
+    copied = replace(store(PG, ALL), recall=replace(store(PG, ALL).recall, identity="2/16384"))
+    assert Recollection({**known, "postgres": copied}, by_address=True).losses() == {}
+
+
+def test_a_store_that_this_release_does_not_declare_is_not_forgotten():
+    older = {"postgres": store(PG, ALL), "redis": store(REDIS, ALL)}
+    recorded = Recollection(older, ("postgres", "redis")).to_record(replace(NEW, fingerprint="f0"))
+    assert set(recorded["postgres"].members) == {"postgres", "milvus", "redis"}
+
+
+def test_a_blank_store_is_in_doubt_beside_records_that_only_a_newer_version_can_read():
+    keeper = store(REDIS, newer_keys=frozenset({"k9"}))
+    found = Recollection({"postgres": blank(PG), "redis": keeper})
+    assert found.doubtful() == {"postgres": ("redis",)}
+    assert Recollection({"postgres": store(PG), "redis": keeper}).doubtful() == {}
+    known = {"postgres": blank(PG), "milvus": store(MILVUS, ALL), "redis": keeper}
+    assert (list(Recollection(known).losses()), Recollection(known).doubtful()) == (
+        ["postgres"],
+        {},
+    )
+
+
+def test_a_blank_store_beside_a_copy_is_told_of_and_is_no_loss():
+    copied = store(PG, ALL, identity="2/16384")
+    found = Recollection({"postgres": copied, "milvus": blank(MILVUS)})
+    assert (found.losses(), list(found.foretold())) == ({}, ["milvus"])
+    assert converged(milvus=blank(MILVUS)).foretold() == {}
 
 
 def test_a_run_that_cannot_tell_two_deployments_apart_records_nothing():

@@ -285,11 +285,11 @@ def test_a_store_that_the_blueprint_gets_later_is_no_loss(shop):
     assert {*of_redis.members} == {"postgres", "redis"}
 
 
-def test_a_store_that_left_the_blueprint_is_forgotten(shop):
+def test_a_store_that_one_release_lacks_is_remembered_for_the_others(shop):
     shop.converge()
     alone = replace(shop.blueprint, keys=())
     shop.converge(blueprint=alone)
-    assert [[*record.members] for record in shop.records()[0]] == [["postgres"]]
+    assert [sorted(record.members) for record in shop.records()[0]] == [["postgres", "redis"]]
     assert changes(shop.converge(blueprint=alone)) == {"postgres": []}
 
 
@@ -400,6 +400,22 @@ def test_a_record_of_a_newer_version_is_neither_believed_nor_overwritten(shop):
     assert newer in [text for (text,) in shop.sql("SELECT record FROM is_db_bootstrap.memory")]
     with shop.redis() as client:
         assert newer in client.get(KEY).split("\n")
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_database_that_only_newer_records_may_remember_is_not_made_anew_in_silence(shop):
+    shop.converge()
+    with shop.redis() as client:
+        client.set(KEY, client.get(KEY).replace('"format": 1', '"format": 2'))
+    shop.lose_database()
+    for mode in (Mode.PLAN, Mode.APPLY, Mode.VERIFY):
+        result = shop.run(mode)
+        assert (result.exit_code, errors(result)) == (8, {"postgres": "reset"})
+        told = result.store("postgres").error.message
+        assert "redis keeps records of a newer version of is-db-bootstrap" in told
+    assert shop.sql("SELECT FROM pg_tables WHERE schemaname = 'public'") == []
+    result = shop.converge(accept_reset=("postgres",))
+    assert "Nobody knows whether it was lost" in notes(result, "postgres")
     assert changes(shop.converge()) == UNCHANGED
 
 

@@ -17,8 +17,13 @@ _NAMED = 5
 UNRECORDED = "That the stores are converged is not recorded, because nothing was verified."
 
 
-def store_reset(store: StoreName, address: str, loss: Loss) -> StoreReset:
-    """The error of a store that was lost: what is missing, since when, and the ways out."""
+def store_reset(
+    store: StoreName, address: str, loss: Loss, *, is_one_of_many: bool = False
+) -> StoreReset:
+    """The error of a store that was lost: what is missing, since when, and the ways out.
+
+    For a target of a fleet (`is_one_of_many`) the way out is a run of its own.
+    """
     if loss.objects:
         what = f"{_listed(loss.objects)} of {address} {_is_or_are(loss.objects)} gone"
     else:
@@ -30,9 +35,48 @@ def store_reset(store: StoreName, address: str, loss: Loss) -> StoreReset:
         f"{_remembers(loss.remembered_by)}. Nothing was changed.",
         subject=loss.objects[0] if loss.objects else "",
         hint="Restore a backup of it and run again. If it is to be made anew, empty, or if this is "
-        "a copy of another environment, say so: "
-        f"`is-db-bootstrap apply --accept-reset {store}`.",
+        f"a copy of another environment, say so: {_acceptance(store, is_one_of_many)}",
     )
+
+
+def doubtful(
+    store: StoreName,
+    address: str,
+    keepers: Sequence[StoreName],
+    *,
+    is_one_of_many: bool = False,
+) -> StoreReset:
+    """The error of a blank store of which records may tell that only a newer version can read."""
+    return StoreReset(
+        store,
+        f"{address} is blank, and nobody knows whether it was lost: {_listed(keepers)} "
+        f"{_keeps(keepers)} records of a newer version of is-db-bootstrap, which this one cannot "
+        "read. Nothing was changed.",
+        hint="Run the newer version. If the store is to be made, empty, say so: "
+        f"{_acceptance(store, is_one_of_many)}",
+    )
+
+
+def accepted_doubt() -> str:
+    """The note on such a store, which somebody has accepted as a new one."""
+    return "The store is made, as --accept-reset says. Nobody knows whether it was lost."
+
+
+def foretold(memory: Memory) -> str:
+    """The note on a blank store in front of the copy of one with which it was converged."""
+    return (
+        f"The store is blank. It was converged on {moment(memory.recorded_at)} "
+        f"({_writer(memory)}) together with the store of which another one here is a copy or a "
+        "restored backup. If this is a restored backup, restore this store too."
+    )
+
+
+def _acceptance(store: StoreName, is_one_of_many: bool) -> str:
+    """How a person accepts that a store is made anew."""
+    call = f"`is-db-bootstrap apply --accept-reset {store}`"
+    if is_one_of_many:
+        return f"{call}, with the addresses of this target and without --targets."
+    return f"{call}."
 
 
 def accepted(loss: Loss, *, is_remade: bool = True) -> str:
@@ -106,6 +150,10 @@ def _listed(names: Sequence[str]) -> str:
 
 def _is_or_are(names: Sequence[str]) -> str:
     return "is" if len(names) == 1 else "are"
+
+
+def _keeps(names: Sequence[str]) -> str:
+    return "keeps" if len(names) == 1 else "keep"
 
 
 def _remembers(names: Sequence[str]) -> str:

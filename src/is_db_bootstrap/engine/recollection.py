@@ -84,8 +84,8 @@ class Recollection:
     """The records that the stores of one run keep, beside what these stores are today.
 
     `declared` are all stores of the blueprint, also those that this run leaves out. With
-    `by_address`, a record is ours only if its addresses are ours too: targets of a fleet may have
-    the same places on several servers.
+    `by_address`, a record is ours only if its addresses are ours too, or if a store is provably the
+    recorded one: targets of a fleet may have the same places on several servers.
     """
 
     known: Mapping[StoreName, Known]
@@ -141,11 +141,23 @@ class Recollection:
         if store not in memory.members:
             return False
         common = [s for s in memory.members if s in self.known]
-        return all(self._is_same_place(self.known[s], memory.members[s]) for s in common)
+        if any(self.known[s].recall.place != memory.members[s].place for s in common):
+            return False
+        return not self.by_address or self._is_of_these_servers(memory, common)
 
-    def _is_same_place(self, known: Known, member: Member) -> bool:
-        is_there = not self.by_address or _server(known.address) == _server(member.address)
-        return is_there and known.recall.place == member.place
+    def _is_of_these_servers(self, memory: Memory, common: Sequence[StoreName]) -> bool:
+        """Whether a record is of this target of a fleet.
+
+        A server may be reached by another name tomorrow, or move. Then a store whose own identity
+        is the recorded one tells that the record is of this target.
+        """
+        return all(
+            _server(self.known[s].address) == _server(memory.members[s].address) for s in common
+        ) or any(self._is_proven(self.known[s].recall, memory.members[s]) for s in common)
+
+    def _is_proven(self, recall: Recall, member: Member) -> bool:
+        """Whether a store that has an identity of its own is the recorded one."""
+        return bool(recall.identity) and is_same_identity(recall.identity, member.identity)
 
     def _is_witness(self, recall: Recall, member: Member) -> bool:
         return not recall.identity or is_same_identity(recall.identity, member.identity)
@@ -186,6 +198,35 @@ class Recollection:
             if said is not None and known.is_cache and known.is_blank:
                 found[store] = Loss((), said, self._who_remembers(store, said.key))
         return found
+
+    def doubtful(self) -> dict[StoreName, tuple[StoreName, ...]]:
+        """The blank stores that may have been lost, and the stores whose records may say so.
+
+        A newer version wrote these records, and only that version can read them. A blank cache is
+        none of the stores.
+        """
+        keepers = tuple(store for store, known in self.known.items() if known.recall.newer_keys)
+        losses = self.losses()
+        return {
+            store: keepers
+            for store, known in self._own.items()
+            if keepers and known.is_blank and not known.is_cache and store not in losses
+        }
+
+    def foretold(self) -> dict[StoreName, Memory]:
+        """The blank stores that were converged with the store from which another one was copied.
+
+        A restored backup and the copy of another environment cannot be told apart. So none of these
+        stores counts as lost.
+        """
+        base = self.base()
+        if base is None or self.witness() is not None:
+            return {}
+        return {
+            store: base
+            for store, known in self._own.items()
+            if store in base.members and known.is_blank and not known.is_cache
+        }
 
     def others(self) -> dict[StoreName, Memory]:
         """The stores that are not blank, and not the ones that the records tell of.
@@ -262,13 +303,12 @@ class Recollection:
         return ""
 
     def _wanted_members(self, base: Memory | None, *, is_ahead: bool) -> dict[StoreName, Member]:
-        """What is remembered of each store: of those of this run anew, of others as before."""
+        """What is remembered of each store: of those of this run anew, of others as before.
+
+        Another release may declare a store that this one does not, so none is forgotten.
+        """
         before = base.members if base else {}
-        members = {
-            store: member
-            for store, member in before.items()
-            if store in self.declared and store not in self._own
-        }
+        members = {store: member for store, member in before.items() if store not in self._own}
         for store, known in self._own.items():
             holds = {*known.all_holds}
             if is_ahead and store in before:

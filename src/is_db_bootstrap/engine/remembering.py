@@ -14,6 +14,7 @@ from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
+    StoreReset,
     StoreUnavailable,
     VerificationFailed,
 )
@@ -58,8 +59,9 @@ class Remembering:
         """
         found = self._recollection()
         losses = self._first_losses = found.losses()
+        doubtful = found.doubtful()
         accepted = self._rules.accept_reset
-        if not_lost := [store for store in accepted if store not in losses]:
+        if not_lost := [store for store in accepted if store not in {*losses, *doubtful}]:
             self._refuse_acceptance(not_lost)
             return False
         for track in self._run.tracks:
@@ -68,10 +70,22 @@ class Remembering:
                 is_remade = self._run.adopting is None
                 track.note(memory_words.accepted(losses[name], is_remade=is_remade))
             elif name in losses and _may_be_lost(track.error):
-                error = memory_words.store_reset(name, track.store.target, losses[name])
+                self._fail(track, self._reset(track, losses[name]))
+            elif name in doubtful and name in accepted:
+                track.note(memory_words.accepted_doubt())
+            elif name in doubtful and _may_be_lost(track.error):
+                many = self._rules.is_one_of_many
+                target, keepers = track.store.target, doubtful[name]
+                error = memory_words.doubtful(name, target, keepers, is_one_of_many=many)
                 self._fail(track, error)
         self._note_others(found)
         return self._run.all_succeeded
+
+    def _reset(self, track: Track, loss: Loss) -> StoreReset:
+        many = self._rules.is_one_of_many
+        return memory_words.store_reset(
+            track.store.name, track.store.target, loss, is_one_of_many=many
+        )
 
     def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
         """Fail each store that was lost since the first plan was judged. Returns these.
@@ -86,7 +100,7 @@ class Remembering:
             name = track.store.name
             if name not in losses or losses[name].is_part_of(self._first_losses.get(name)):
                 continue
-            track.error = memory_words.store_reset(name, track.store.target, losses[name])
+            track.error = self._reset(track, losses[name])
             failed.append((track, track.error))
         return failed
 
@@ -108,13 +122,15 @@ class Remembering:
 
     def _note_others(self, found: Recollection) -> None:
         """Say which stores are not the ones that were recorded, and which caches are blank."""
-        caches, others = found.blank_caches(), found.others()
+        caches, others, foretold = found.blank_caches(), found.others(), found.foretold()
         for track in self._run.tracks:
             name = track.store.name
             if name in caches:
                 track.note(memory_words.blank_cache(caches[name]))
             if name in others:
                 track.note(memory_words.other_store(others[name]))
+            if name in foretold:
+                track.note(memory_words.foretold(foretold[name]))
 
     # --- what is to be written
 
@@ -164,11 +180,14 @@ class Remembering:
     def tell(self) -> None:
         """Note what each store remembers, and what was lost. This fails no store."""
         found = self._recollection()
-        losses, witness = found.losses(), found.witness()
+        losses, witness, doubtful = found.losses(), found.witness(), found.doubtful()
         for track in self._run.tracks:
             name = track.store.name
             if name in losses:
-                track.note(memory_words.store_reset(name, track.store.target, losses[name]).message)
+                track.note(self._reset(track, losses[name]).message)
+            elif name in doubtful:
+                error = memory_words.doubtful(name, track.store.target, doubtful[name])
+                track.note(error.message)
             elif witness is not None and name in witness.members:
                 track.note(memory_words.remembered(witness))
         self._note_others(found)

@@ -83,5 +83,6 @@ def _broken(store: StoreName, kept: Kept, broken: BrokenMemory) -> StoreConflict
         f"The {kept.where}, which says what was converged together with this store, cannot be "
         f"read: {broken}.",
         subject=kept.subject or kept.where,
-        hint=f"Nothing else depends on it. Remove it and run again: {kept.removal}",
+        hint="See first that no other store is blank, because this record may be all that tells of "
+        f"its loss. Then remove it and run again: {kept.removal}",
     )

@@ -120,9 +120,9 @@ class Seen:
         """What a role is told that may not write the records."""
         remedy = own_schema.remedy(self.role, has_schema=self.has_schema)
         return (
-            f"That the stores were converged together is not remembered here, because "
-            f"{self.role} may not write to the schema {SCHEMA}: when a store is lost later, this "
-            "database does not tell. Where the role is for apply, let an administrator run: "
+            f"What this run finds is not remembered here, because {self.role} may not write to "
+            f"the schema {SCHEMA}: when a store is lost later, this database tells no more than "
+            "was recorded before. Where the role is for apply, let an administrator run: "
             f"{remedy}"
         )
 

@@ -271,7 +271,7 @@ class RedisBootstrapper:
 
     def _not_remembered(self, refusal: AccessDenied) -> str:
         return (
-            f"That the stores were converged together is not remembered here: {refusal.message}"
+            f"What this run finds is not remembered here: {refusal.message}"
             f" Let an administrator allow this user the key {self._memory_key}."
         )
 
