@@ -274,7 +274,8 @@ def downgrade(
     change rows, or when nobody can find that out. Nothing is changed then. With `drop_rows`, the
     downgrade goes on all the same.
     """
-    from is_db_bootstrap.stores.postgres.moves import Downgrade, parsed_steps
+    from is_db_bootstrap.stores.postgres.downgrade import Downgrade
+    from is_db_bootstrap.stores.postgres.moves import parsed_steps
 
     blueprint = _blueprint_of(blueprint)
     wanted = parsed_steps(target, _chain_of(blueprint))

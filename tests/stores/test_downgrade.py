@@ -21,7 +21,7 @@ from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import Settings, StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import downgrade_trial, moves
+from is_db_bootstrap.stores.postgres import downgrade, downgrade_trial, loss_count
 from is_db_bootstrap.stores.postgres.moves import RowsWouldBeLost
 
 pytestmark = pytest.mark.postgres
@@ -311,7 +311,7 @@ def test_a_table_that_we_may_not_read_is_asked_about(postgres_url, own):
 def test_a_table_that_another_has_locked_is_asked_about_and_not_waited_for(
     postgres_url, own, monkeypatch
 ):
-    monkeypatch.setattr(moves, "COUNT_LOCK_S", 1)
+    monkeypatch.setattr(loss_count, "COUNT_LOCK_S", 1)
     blueprint = own(TABLE)
     migrate.init(blueprint, url=postgres_url)
     with psycopg.connect(postgres_url) as other:
@@ -788,7 +788,7 @@ def test_a_terminated_trial_leaves_no_database(postgres_url, own, where):
 
 
 def test_a_trial_is_bounded_by_the_timeout(postgres_url, own, monkeypatch):
-    monkeypatch.setattr(moves, "TRIAL_LEAST_S", 1)
+    monkeypatch.setattr(downgrade, "TRIAL_LEAST_S", 1)
     blueprint = own(TABLE, ("SELECT 1", HANGING["on the server"]))
     migrate.init(blueprint, url=postgres_url)
     flags = {"postgres_url": postgres_url, "timeout_s": 5.0}
@@ -819,14 +819,14 @@ def test_rows_that_come_up_after_the_count_are_asked_about(
         "INSERT INTO w (id) VALUES (1)",
     )
     comes_up = {"d_3": "UPDATE t SET more = 1", "d_2": "INSERT INTO u VALUES (1)"}
-    step = moves.Downgrade._apply_downgrade
+    step = downgrade.Downgrade._apply_downgrade
 
     def applied(self, change):
         if change.name in comes_up:
             run(postgres_url, comes_up.pop(change.name))
         return step(self, change)
 
-    monkeypatch.setattr(moves.Downgrade, "_apply_downgrade", applied)
+    monkeypatch.setattr(downgrade.Downgrade, "_apply_downgrade", applied)
     with pytest.raises(RowsWouldBeLost) as caught:
         migrate.downgrade(blueprint, "d_1", url=postgres_url)
     assert list(map(str, caught.value.losses)) == ["column t.more (1 row)"]

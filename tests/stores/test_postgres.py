@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import http.server
 import logging
+import re
 import shutil
 import signal
 import socket
@@ -43,6 +44,7 @@ from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres import server_look
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import refused
+from pages import ROOT
 from pgbouncer import Poolers
 
 pytestmark = pytest.mark.postgres
@@ -344,6 +346,30 @@ sys.exit(" ".join(m for m in ("alembic", "sqlalchemy") if m in sys.modules))
         ).stderr.strip()
         == ""
     )
+
+
+def test_a_second_run_imports_just_the_parts_that_the_architecture_page_says(
+    migrated, postgres_url
+):
+    page = (ROOT / "docs/architecture.md").read_text(encoding="utf-8")
+    section = page.split("\n## The parts of PostgreSQL\n", 1)[1].split("\n## ", 1)[0]
+    rows = re.findall(r"^\| `(\w+)\.py` \|.*\| ([^|]+) \|$", section, re.MULTILINE)
+    script = f"""
+import sys
+from is_db_bootstrap.blueprint import Blueprint
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+store = PostgreSQLBootstrapper({postgres_url!r}, Blueprint("novel_genesis", ""))
+store.ping(5)
+assert not store.plan().changes and not store.verify() and not store.audit()
+store.close()
+loaded = (name.rpartition(".") for name in sys.modules)
+print(*(name for package, _, name in loaded if package == "is_db_bootstrap.stores.postgres"))
+"""
+    loaded = subprocess.run(
+        [sys.executable, "-c", script], check=True, capture_output=True, text=True
+    ).stdout.split()
+    assert len(rows) == 11
+    assert {name for name, _ in rows} & set(loaded) == {n for n, when in rows if when == "always"}
 
 
 def test_the_callers_logging_is_left_alone(open_store):

@@ -24,17 +24,16 @@ from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.results import RepairPlan
 from is_db_bootstrap.settings import StoreUrl, Timing
-from is_db_bootstrap.stores.postgres import elsewhere, ladder, lineage_table, own_schema
+from is_db_bootstrap.stores.postgres import elsewhere, lineage_table, own_schema
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
-from is_db_bootstrap.stores.postgres.alembic_import import AlembicImport
 from is_db_bootstrap.stores.postgres.connection import placeholders
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of
-from is_db_bootstrap.stores.postgres.demo_rows import DemoRows
 from is_db_bootstrap.stores.postgres.errors import DatabaseMissing, errors
 from is_db_bootstrap.stores.postgres.kind import KIND
 from is_db_bootstrap.stores.postgres.live_schema import LiveSchema
 from is_db_bootstrap.stores.postgres.pending_steps import PendingSteps
 from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
+from is_db_bootstrap.stores.postgres.seed import DemoRows
 from is_db_bootstrap.stores.postgres.server_look import ServerLook
 from is_db_bootstrap.stores.postgres.workplace import USUAL_SCHEMA, Workplace
 
@@ -154,9 +153,8 @@ class PostgreSQLBootstrapper:
         )
         self._server = ServerLook(self._sessions, self._place)
         self._rows = DemoRows(self._blueprint.seed_rows, self.target)
-        self._alembic = AlembicImport()
         self._pending = PendingSteps(
-            self._sessions, self._place, self._rows, self._alembic, limits_ids=self.limits_ids
+            self._sessions, self._place, self._rows, limits_ids=self.limits_ids
         )
         self._live = LiveSchema(self._sessions, self._place, self._pending)
         # These are made, and their modules imported, when they are first needed.
@@ -216,7 +214,9 @@ class PostgreSQLBootstrapper:
 
     def places(self) -> Sequence[Place]:
         """Where libpq connects to. Empty where it reads that in its environment or in a file."""
-        return ladder.places_of(self._url, self._timing.connect_timeout_s)
+        from is_db_bootstrap.stores.postgres.ladder import places_of
+
+        return places_of(self._url, self._timing.connect_timeout_s)
 
     def rungs(self) -> Sequence[RungResult]:
         """What the last ping has seen, and whether the role may create what is declared.
@@ -323,7 +323,7 @@ class PostgreSQLBootstrapper:
 
     def create_database(self) -> str | None:
         """Create the database; harmless when another run was faster."""
-        self._alembic.begin()
+        self._begin_import()
         return self._sessions.database.create()
 
     def apply(self, change: Change) -> str | None:
@@ -368,6 +368,17 @@ class PostgreSQLBootstrapper:
         from is_db_bootstrap.stores.postgres.lost_changes import lost_changes
 
         return lost_changes(self._sessions, self._place, self._rows, made)
+
+    def _begin_import(self) -> None:
+        """Import what revisions need, if any are due, which takes as long as the stores' answers.
+
+        It is begun in the first step that only a run that changes something takes.
+        """
+        if self._pending.is_import_due:
+            from is_db_bootstrap.stores.postgres.alembic_import import begin_import
+
+            self._pending.is_import_due = False
+            begin_import()
 
     @property
     def _changes(self) -> ChangeRun:
@@ -474,7 +485,7 @@ class PostgreSQLBootstrapper:
 
         What revisions need is imported meanwhile.
         """
-        self._alembic.begin()
+        self._begin_import()
         return self._sessions.take_lock(self._place.lock_number, owner)
 
     def present_lock(self) -> PresentLock | None:

@@ -14,8 +14,8 @@ from is_db_bootstrap.stores.postgres.errors import NAME, DatabaseMissing, errors
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.store import Progress
     from is_db_bootstrap.results import Change
-    from is_db_bootstrap.stores.postgres.demo_rows import DemoRows
     from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
+    from is_db_bootstrap.stores.postgres.seed import DemoRows
     from is_db_bootstrap.stores.postgres.workplace import Workplace
 
 #: What takes one step. It returns a remark for the report, or None.

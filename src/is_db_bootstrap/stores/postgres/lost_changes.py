@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     import psycopg
 
     from is_db_bootstrap.results import ChangeResult
-    from is_db_bootstrap.stores.postgres.demo_rows import DemoRows
     from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
+    from is_db_bootstrap.stores.postgres.seed import DemoRows
     from is_db_bootstrap.stores.postgres.workplace import Workplace
 
 #: Seconds that the server gets to say what it records, after a fail-over.

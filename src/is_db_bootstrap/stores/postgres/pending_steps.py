@@ -15,14 +15,13 @@ from is_db_bootstrap.stores.postgres.workplace import USUAL_SCHEMA
 if TYPE_CHECKING:
     import psycopg
 
-    from is_db_bootstrap.stores.postgres.alembic_import import AlembicImport
-    from is_db_bootstrap.stores.postgres.demo_rows import DemoRows
     from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
+    from is_db_bootstrap.stores.postgres.seed import DemoRows
     from is_db_bootstrap.stores.postgres.workplace import Workplace
 
 
 class PendingSteps:
-    """Plans what `place` lacks, and tells `alembic` whether a revision is due.
+    """Plans what `place` lacks.
 
     Without `limits_ids`, the version table is taken to hold ids of any length.
     """
@@ -32,15 +31,15 @@ class PendingSteps:
         sessions: RunSessions,
         place: Workplace,
         rows: DemoRows,
-        alembic: AlembicImport,
         *,
         limits_ids: bool,
     ) -> None:
         self._sessions = sessions
         self._place = place
         self._rows = rows
-        self._alembic = alembic
         self._limits_ids = limits_ids
+        #: Whether the last plan has a revision, and nothing was imported for it since.
+        self.is_import_due = False
 
     def planned(self) -> Plan:
         """The steps in their order, with notes on the record."""
@@ -101,7 +100,7 @@ class PendingSteps:
             for name in self._place.history.compare(record).pending
         ]
         chain.refuse_unparsable(change.name for change in pending)
-        self._alembic.is_due = bool(pending)
+        self.is_import_due = bool(pending)
         return pending
 
     # --- the baseline
@@ -176,7 +175,7 @@ class PendingSteps:
         A team's own environment may use another role, so what its revisions need is not known.
         """
         reader = self._sessions.reader_if_there()
-        if reader is None or self._place.team or not self._alembic.is_due:
+        if reader is None or self._place.team or not self.is_import_due:
             return
         from is_db_bootstrap.stores.postgres.missing_rights import refuse_missing
         from is_db_bootstrap.stores.postgres.sure_needs import sure_needs

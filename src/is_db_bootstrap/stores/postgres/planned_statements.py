@@ -18,9 +18,9 @@ from is_db_bootstrap.stores.postgres.planned_sql import SqlWriter
 if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.results import Change, Plan
-    from is_db_bootstrap.stores.postgres.demo_rows import DemoRows
     from is_db_bootstrap.stores.postgres.planned_sql import PlannedSql, StatementTrial
     from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
+    from is_db_bootstrap.stores.postgres.seed import DemoRows
     from is_db_bootstrap.stores.postgres.workplace import Workplace
 
 

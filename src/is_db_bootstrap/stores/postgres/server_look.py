@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from is_db_bootstrap.errors import AccessDenied, StoreUnavailable
 from is_db_bootstrap.results import ServerInfo
 from is_db_bootstrap.rungs import Rung, RungResult
-from is_db_bootstrap.stores.postgres import ladder
 from is_db_bootstrap.stores.postgres.connection import connect
 from is_db_bootstrap.stores.postgres.errors import NAME, errors
 
@@ -63,8 +62,10 @@ class ServerLook:
 
     def rungs(self) -> Sequence[RungResult]:
         """What the last ping has seen, and whether the role may create what is declared."""
+        from is_db_bootstrap.stores.postgres.ladder import rungs_of
+
         session, is_missing = self._sessions.reader_or_maintenance()
-        return ladder.rungs_of(
+        return rungs_of(
             session,
             self._sessions.url,
             self._schema_rung(session, is_missing=is_missing),
