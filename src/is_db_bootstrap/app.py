@@ -196,7 +196,6 @@ def orchestrator(
         for store, url in urls.items()
     ]
     lending = lending_stores(resolved, settings, chosen)
-    remembers = options.remembers
     return over(
         built,
         blueprint,
@@ -204,8 +203,8 @@ def orchestrator(
         options,
         observers=observers,
         borrow=lending,
-        fingerprint=fingerprint_of(blueprint, settings, resolved) if remembers else "",
-        bystanders=bystanders_of(resolved, settings, chosen) if remembers else (),
+        fingerprint=fingerprint_of(blueprint, settings, resolved) if options.remembers else "",
+        bystanders=bystanders_of(resolved, settings, chosen) if options.remembers else (),
     )
 
 
@@ -235,7 +234,8 @@ def over(
 ) -> BootstrapOrchestrator:
     """An orchestrator over ready bootstrappers, with the times of `settings`.
 
-    Without a `fingerprint`, the stores remember nothing of the run.
+    Without a `fingerprint`, the stores remember nothing of the run. What they remember of earlier
+    runs counts all the same, unless `options` say otherwise.
     """
     options = options or RunOptions()
     return BootstrapOrchestrator(
@@ -254,6 +254,7 @@ def over(
         run_id=options.run_id,
         fingerprint=fingerprint,
         accept_reset=options.accept_reset,
+        judges_losses=options.remembers,
         declared_stores=blueprint.stores,
         is_one_of_many=options.is_one_of_many,
         climbs=options.climbs,

@@ -87,9 +87,38 @@ def test_a_run_with_nothing_to_do_reads_the_records_once_and_takes_no_lock(pair)
     assert result.outcome == "unchanged"
 
 
-def test_without_a_fingerprint_no_store_is_asked_what_it_remembers(pair):
-    run(*pair, fingerprint="")
+@pytest.mark.parametrize("fingerprint", ["", "f1"])
+def test_a_run_that_judges_no_losses_asks_no_store_what_it_remembers(pair, fingerprint):
+    run(*pair, judges_losses=False, fingerprint=fingerprint)
     assert all({"recall", "remember"}.isdisjoint(store.seen) for store in pair)
+
+
+def test_a_run_without_a_fingerprint_reads_the_records_and_writes_none(pair):
+    run(*pair, fingerprint="")
+    assert all("recall" in store.seen and not store.memories for store in pair)
+    assert run(*pair, fingerprint="").outcome == "unchanged"
+    assert all({"lock", "remember"}.isdisjoint(store.seen) for store in pair)
+
+
+@pytest.mark.parametrize("mode", [Mode.PLAN, Mode.VERIFY, Mode.APPLY])
+def test_a_run_without_a_fingerprint_refuses_a_store_that_was_lost(pair, mode):
+    first, second = pair
+    run(*pair)
+    first.lose()
+    result = run(*pair, mode=mode, fingerprint="")
+    assert (result.exit_code, result.store("postgres").error.kind) == (8, "reset")
+    assert (first.applied, result.store("redis").error) == ([], None)
+    before = dict(second.memories)
+    accepted = run(*pair, mode=mode, fingerprint="", accept_reset=["postgres"])
+    assert accepted.exit_code == (3 if mode is Mode.VERIFY else 0)
+    assert (first.memories, second.memories) == ({}, before)
+
+
+def test_a_run_without_a_fingerprint_does_not_say_that_something_is_recorded_anew(pair):
+    run(*pair)
+    pair[1].identity = "another one"
+    result = run(*pair, fingerprint="")
+    assert (result.outcome, [store.notes for store in result.stores]) == ("unchanged", [(), ()])
 
 
 def test_a_missing_record_is_pending_work_that_is_told_as_a_change(pair):

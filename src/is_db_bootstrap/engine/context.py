@@ -39,8 +39,10 @@ class Rules:
     is_default_blueprint: bool = False
     #: The id of each run. Empty: each run gets an id of its own.
     run_id: str = ""
-    #: The digest of what the blueprint declares. Without one, nothing is remembered.
+    #: The digest of what the blueprint declares. Without one, nothing is recorded of the run.
     fingerprint: str = ""
+    #: Whether the records of the stores are read, and a store that was lost fails the run.
+    judges_losses: bool = True
     #: Stores that were reset, as the caller knows. They are made anew.
     accept_reset: tuple[str, ...] = ()
     #: All stores of the blueprint, also those that this run leaves out.

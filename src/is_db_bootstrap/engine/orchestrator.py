@@ -52,8 +52,9 @@ class BootstrapOrchestrator:
     differences that an adoption records all the same (see `Adopting`). `blueprint_source` says
     who named the blueprint, for the report. With `is_default_blueprint` nobody did, so a store
     whose records name only other blueprints is a conflict. With the `fingerprint` of what is
-    declared, the stores remember that they were converged together, and a store that was lost
-    since is a `StoreReset`, unless `accept_reset` names it. `declared_stores` are all stores of
+    declared, the stores remember that they were converged together. A store that was lost since is
+    a `StoreReset`, unless `accept_reset` names it. That is so without a fingerprint, too, and a run
+    without `judges_losses` does not look at it. `declared_stores` are all stores of
     the blueprint. `bystanders` are those of them that this run leaves out and that it may ask
     what they remember, before it makes a store anew. With `is_one_of_many`, this is a target of a
     fleet, and its addresses tell it from the others. Each run has the id `run_id`, or without it a
@@ -80,6 +81,7 @@ class BootstrapOrchestrator:
         run_id: str = "",
         fingerprint: str = "",
         accept_reset: Sequence[str] = (),
+        judges_losses: bool = True,
         declared_stores: Sequence[StoreName] = STORE_ORDER,
         is_one_of_many: bool = False,
         climbs: bool = False,
@@ -104,6 +106,7 @@ class BootstrapOrchestrator:
             run_id=run_id,
             fingerprint=fingerprint,
             accept_reset=tuple(accept_reset),
+            judges_losses=judges_losses,
             declared_stores=tuple(declared_stores),
             is_one_of_many=is_one_of_many,
             climbs=climbs,

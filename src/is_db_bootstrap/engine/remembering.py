@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 class Remembering:
     """Judges the records of the stores of one run, and says which records are to be written.
 
-    Without a fingerprint in the rules of the run, nothing is remembered and nothing is asked.
+    Without a fingerprint in the rules of the run, the records are read and none is written. A run
+    that judges no losses reads none either.
     """
 
     def __init__(self, run: RunContext) -> None:
@@ -45,8 +46,11 @@ class Remembering:
         self._refusals: dict[StoreName, str] = {}
 
     def look(self, track: Track) -> Recall | None:
-        """What a store remembers, right after its plan. None for one that does not remember."""
-        if not self._rules.fingerprint or not isinstance(track.store, CanRemember):
+        """What a store remembers, right after its plan. None for one that does not remember.
+
+        A run that judges no losses asks none.
+        """
+        if not self._rules.judges_losses or not isinstance(track.store, CanRemember):
             return None
         return track.store.recall()
 
@@ -121,7 +125,12 @@ class Remembering:
         self._run.say_failed(phase, track.store.name, error)
 
     def _note_others(self, found: Recollection) -> None:
-        """Say which stores are not the ones that were recorded, and which caches are blank."""
+        """Say which stores are not the ones that were recorded, and which caches are blank.
+
+        A run that records nothing does not say it, because these notes say what is recorded anew.
+        """
+        if not self._rules.fingerprint:
+            return
         caches, others, foretold = found.blank_caches(), found.others(), found.foretold()
         for track in self._run.tracks:
             name = track.store.name
@@ -135,7 +144,12 @@ class Remembering:
     # --- what is to be written
 
     def mark_due(self) -> None:
-        """Note in each track the record that its store lacks, which is None where it lacks none."""
+        """Note in each track the record that its store lacks, which is None where it lacks none.
+
+        Without a fingerprint, nobody could tell later what the record is of, so none is due.
+        """
+        if not self._rules.fingerprint:
+            return
         found = self._recollection()
         template = recollection.template(
             self._rules.blueprint, self._rules.fingerprint, self._run.run_id

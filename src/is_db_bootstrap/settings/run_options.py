@@ -30,7 +30,8 @@ class RunOptions:
     accepted: tuple[str, ...] = ()
     #: Stores that were reset, as the caller knows. They are made anew, empty.
     accept_reset: tuple[str, ...] = ()
-    #: The stores remember that they were converged together.
+    #: The stores remember that they were converged together, and a store that was lost since fails
+    #: the run.
     remembers: bool = True
     #: This is one target of a fleet, whose addresses tell it from the others.
     is_one_of_many: bool = False
