@@ -15,17 +15,18 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
-from is_db_bootstrap.app import bootstrapper, over
+from is_db_bootstrap.app import bootstrapper, bystanders_of, over
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError, StoreConflict
 from is_db_bootstrap.results import Mode, Outcome, RecordChange
-from is_db_bootstrap.settings import Settings, StoreUrl, ignored_version_tables
+from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl, ignored_version_tables
 from is_db_bootstrap.stores.kinds import KINDS
 from is_db_bootstrap.stores.postgres.declared_revisions import chain_of, folder_of
 from is_db_bootstrap.stores.postgres.revisions import Chain
 
 if TYPE_CHECKING:
+    from is_db_bootstrap.engine import BootstrapOrchestrator
     from is_db_bootstrap.engine.store import DatabaseBootstrapper
     from is_db_bootstrap.events import Observer
     from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
@@ -91,6 +92,8 @@ _NO_LOCK = "{} is no PostgreSQL: no lock is taken, nothing is verified."
 _NO_SEED = "{} is no PostgreSQL: no demo rows were added."
 #: The kinds of changes that move a database from one revision to another.
 _MOVES = {"revision", "downgrade", "stamp", "accept"}
+#: A run that makes nothing anew, and so reads no record of what was there.
+REMAKES_NOTHING = RunOptions(remembers=False)
 
 
 def _blueprint_of(name: str | Blueprint) -> Blueprint:
@@ -182,9 +185,31 @@ class _Place:
             RevisionSyntax(self.blueprint, self.chain).named(target)  # a label, or nothing
         return target
 
+    def fill(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
+        """Run a store that may make the schema anew. Raises the error that ended the run.
+
+        A database that others remember and that is blank raises `StoreReset`. The stores that this
+        run leaves out are asked for that.
+        """
+        resolved = self.blueprint.resolve(self.settings.values)
+        run = over(
+            [store],
+            self.blueprint,
+            self._settings_of_moves,
+            observers=observers,
+            bystanders=bystanders_of(resolved, self.settings, ("postgres",)),
+        )
+        return self._migrated(run)
+
     def run(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
         """Wait, lock, look and apply. Raises the error that ended the run."""
-        run = over([store], self.blueprint, self._settings_of_moves, observers=observers)
+        settings = self._settings_of_moves
+        return self._migrated(
+            over([store], self.blueprint, settings, REMAKES_NOTHING, observers=observers)
+        )
+
+    def _migrated(self, run: BootstrapOrchestrator) -> Migrated:
+        """What a run has done. Raises the error that ended it."""
         result = run.run(Mode.APPLY)
         result.raise_for_failure()
         [found] = result.stores
@@ -218,7 +243,8 @@ def init(
 ) -> Migrated:
     """Create a missing database and a missing schema, and upgrade to head.
 
-    `seed` adds the demo rows too. A second call changes nothing.
+    `seed` adds the demo rows too. A second call changes nothing. Raises `StoreReset` for a database
+    that is blank although the stores of the blueprint remember it, as `upgrade` does.
     """
     portable = _portable_database(blueprint, url)
     if portable is not None:
@@ -228,7 +254,7 @@ def init(
         return _portable_move(portable, done, *notes)
     place = _Place(blueprint, url, environ, settings)
     store = bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed)
-    return place.run(store, observers)
+    return place.fill(store, observers)
 
 
 def upgrade(
@@ -243,7 +269,8 @@ def upgrade(
     """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist.
 
     On PostgreSQL it may be all that Alembic's command takes, such as `branch@head`. An empty
-    database is filled by the declared baseline first.
+    database is filled by the declared baseline first. Raises `StoreReset` for a database that is
+    blank although the stores of the blueprint remember it.
     """
     portable = _portable_database(blueprint, url)
     if portable is not None:
@@ -253,7 +280,7 @@ def upgrade(
 
     place = _Place(blueprint, url, environ, settings)
     store = Upgrade(place.url, place.blueprint, place.resolved(revision), **place.store_options)
-    return place.run(store, observers)
+    return place.fill(store, observers)
 
 
 def downgrade(
@@ -332,7 +359,8 @@ def foresee_stamp(
 
     place = _Place(blueprint, url, environ, settings)
     store = Stamp(place.url, place.blueprint, place.resolved(revision), **place.store_options)
-    over([store], place.blueprint, place.settings).run(Mode.PLAN).raise_for_failure()
+    look = over([store], place.blueprint, place.settings, REMAKES_NOTHING)
+    look.run(Mode.PLAN).raise_for_failure()
     return store.record_change
 
 

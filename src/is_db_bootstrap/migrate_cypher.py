@@ -10,7 +10,7 @@ from is_db_bootstrap.app import over
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.errors import ConfigurationError
-from is_db_bootstrap.migrate import Current, Migrated, Revision
+from is_db_bootstrap.migrate import REMAKES_NOTHING, Current, Migrated, Revision
 from is_db_bootstrap.results import Mode, Outcome, RecordChange
 from is_db_bootstrap.settings import Settings
 
@@ -78,7 +78,7 @@ def stamp(
     found = _with_cypher(blueprint)[0]
     settings = settings or _settings(found, url, environ)
     store = Stamp(settings.need("neo4j"), found, target, timing=settings.timing)
-    result = over([store], found, settings, observers=observers).run(Mode.APPLY)
+    result = over([store], found, settings, REMAKES_NOTHING, observers=observers).run(Mode.APPLY)
     result.raise_for_failure()
     [report] = result.stores
     done = [change for change in report.changes if change.outcome is Outcome.CHANGED]
@@ -104,7 +104,7 @@ def foresee_stamp(
     found = _with_cypher(blueprint)[0]
     settings = settings or _settings(found, url, environ)
     store = Stamp(settings.need("neo4j"), found, target, timing=settings.timing)
-    over([store], found, settings).run(Mode.PLAN).raise_for_failure()
+    over([store], found, settings, REMAKES_NOTHING).run(Mode.PLAN).raise_for_failure()
     return store.record_change
 
 

@@ -13,17 +13,18 @@ import pytest
 import redis
 
 from counted_wire import counted_wire
-from is_db_bootstrap import app
+from is_db_bootstrap import app, migrate
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.memory_text import from_text
-from is_db_bootstrap.errors import StoreConflict
+from is_db_bootstrap.errors import StoreConflict, StoreReset
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import RunOptions, Settings
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
 from is_db_bootstrap.stores.redis import memory_record
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
+from sentinels import free_port
 from servers import DEBIAN_POSTGRES_15, drop_database, empty_redis
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
@@ -708,7 +709,8 @@ def test_a_run_with_nothing_to_do_writes_nothing_and_takes_no_lock(shop, monkeyp
     assert taken == []
 
 
-def test_the_command_ends_with_8_and_accepts_a_reset(shop, tmp_path, command):
+def own_project(shop, tmp_path):
+    """The folder of the blueprint, for the command."""
     folder = tmp_path / "project"
     folder.mkdir()
     shop.folder.rename(folder / "migrations")
@@ -717,6 +719,11 @@ def test_the_command_ends_with_8_and_accepts_a_reset(shop, tmp_path, command):
         "CART = KeyPattern('cart', 'cart:{id}', 'string', 60, 'app', 'x')\n"
         "BLUEPRINT = Blueprint('shop', 'x', keys=(CART,))\n"
     )
+    return folder
+
+
+def test_the_command_ends_with_8_and_accepts_a_reset(shop, tmp_path, command):
+    folder = own_project(shop, tmp_path)
     addresses = [f"--postgres-url={shop.urls['postgres_url']}"]
     addresses.append(f"--redis-url={shop.urls['redis_url']}")
     arguments = ["--blueprint", folder, "--output", "json", *addresses]
@@ -729,6 +736,136 @@ def test_the_command_ends_with_8_and_accepts_a_reset(shop, tmp_path, command):
     assert command("apply", *arguments, "--accept-reset", "postgres")[0] == 0
     code, document = command("apply", *arguments)
     assert (code, document["outcome"]) == (0, "unchanged")
+
+
+# --- runs from code, as the README has them
+
+
+def from_code(shop, mode=Mode.APPLY, **options):
+    """A run of bare bootstrappers, to which nobody gives a fingerprint."""
+    stores = [
+        PostgreSQLBootstrapper(shop.urls["postgres_url"], shop.blueprint),
+        RedisBootstrapper(shop.urls["redis_url"], shop.blueprint),
+    ]
+    return BootstrapOrchestrator(stores, **options).run(mode)
+
+
+@pytest.mark.parametrize("mode", [Mode.APPLY, Mode.PLAN, Mode.VERIFY])
+def test_a_run_from_code_does_not_make_a_lost_database_anew(shop, mode):
+    shop.converge()
+    drop_database(shop.server, shop.database)
+    result = from_code(shop, mode)
+    assert (result.exit_code, errors(result)) == (8, {"postgres": "reset"})
+    assert "as redis remembers" in result.store("postgres").error.message
+    assert shop.admin(f"SELECT 1 FROM pg_database WHERE datname = '{shop.database}'") == []
+
+
+def test_a_run_from_code_makes_an_accepted_loss_anew_and_records_nothing(shop):
+    shop.converge()
+    shop.lose_database()
+    with shop.redis() as client:
+        before = client.get(KEY)
+        result = from_code(shop, accept_reset=["postgres"])
+        assert (result.exit_code, changes(result)) == (
+            0,
+            {"postgres": [("revision", "changed")], "redis": []},
+        )
+        assert client.get(KEY) == before
+    assert shop.sql("SELECT to_regclass('is_db_bootstrap.memory') IS NULL") == [(True,)]
+    again = from_code(shop)
+    assert changes(again) == UNCHANGED
+    assert "is not the store that was converged" not in notes(again, "postgres")
+
+
+def test_a_first_run_from_code_records_nothing_and_the_next_one_has_nothing_to_do(shop):
+    assert from_code(shop).exit_code == 0
+    with shop.redis() as client:
+        assert client.get(KEY) is None
+    assert changes(from_code(shop)) == UNCHANGED
+
+
+# --- `migrate`, whose only store is PostgreSQL
+
+
+@pytest.fixture
+def settings(shop):
+    return Settings.load(shop.blueprint, environ={}, flags=shop.urls)
+
+
+@pytest.mark.parametrize("move", [migrate.init, migrate.upgrade])
+def test_a_lost_database_is_not_filled_by_a_migrate_command(shop, settings, move):
+    shop.converge()
+    shop.lose_database()
+    with pytest.raises(StoreReset, match="as redis remembers") as failed:
+        move(shop.blueprint, settings=settings)
+    assert "`is-db-bootstrap apply --accept-reset postgres`" in failed.value.hint
+    assert shop.sql("SELECT to_regclass('t_a1') IS NULL") == [(True,)]
+    assert shop.run(only=("postgres",), accept_reset=("postgres",)).exit_code == 0
+    assert move(shop.blueprint, settings=settings).revisions == ()
+
+
+@pytest.mark.parametrize("move", [migrate.init, migrate.upgrade])
+def test_a_lost_schema_that_the_database_itself_remembers_is_not_filled_by_migrate(
+    shop, settings, move
+):
+    shop.converge()
+    shop.sql("DROP SCHEMA public CASCADE", "CREATE SCHEMA public")
+    with pytest.raises(StoreReset, match=r"schema public of .* is gone"):
+        move(shop.blueprint, settings=settings)
+
+
+def test_migrate_init_does_not_create_a_database_that_was_lost(shop, settings):
+    shop.converge()
+    drop_database(shop.server, shop.database)
+    with pytest.raises(StoreReset):
+        migrate.init(shop.blueprint, settings=settings)
+    assert shop.admin(f"SELECT 1 FROM pg_database WHERE datname = '{shop.database}'") == []
+
+
+def test_migrate_fills_a_new_database_and_records_nothing_of_the_stores(shop, settings):
+    assert migrate.init(shop.blueprint, settings=settings).revisions == ("a1",)
+    shop.add_revision("a2", "a1")
+    assert migrate.upgrade(shop.blueprint, settings=settings).revisions == ("a2",)
+    with shop.redis() as client:
+        assert client.keys() == []
+    assert shop.sql("SELECT to_regclass('is_db_bootstrap.memory') IS NULL") == [(True,)]
+
+
+def test_migrate_goes_down_to_nothing_and_up_again_without_a_question_about_losses(shop, settings):
+    shop.converge()
+    assert migrate.downgrade(shop.blueprint, "base", settings=settings).revisions == ("a1",)
+    assert migrate.upgrade(shop.blueprint, settings=settings).revisions == ("a1",)
+    assert changes(shop.converge()) == UNCHANGED
+
+
+def test_a_stamp_records_revisions_also_where_the_version_table_was_lost(shop, settings):
+    shop.converge()
+    shop.sql("DROP TABLE alembic_version")
+    assert migrate.stamp(shop.blueprint, "a1", settings=settings).revisions == ("a1",)
+    assert changes(shop.converge())["postgres"] == []
+
+
+def test_a_migrate_that_cannot_ask_another_store_goes_on_and_says_so(shop):
+    urls = {**shop.urls, "redis_url": f"redis://127.0.0.1:{free_port()}/0"}
+    settings = Settings.load(shop.blueprint, environ={}, flags=urls)
+    migrated = migrate.init(shop.blueprint, settings=settings)
+    assert migrated.revisions == ("a1",)
+    assert "redis, which this run leaves out, could not be asked" in " ".join(migrated.notes)
+
+
+def test_a_migrate_command_ends_with_8_for_a_store_that_was_lost(
+    shop, tmp_path, command, monkeypatch
+):
+    monkeypatch.setenv("REDIS_URL", shop.urls["redis_url"])
+    folder = own_project(shop, tmp_path)
+    address = ["--blueprint", folder, "--output", "json", "--url", shop.urls["postgres_url"]]
+    apply = ["--blueprint", folder, "--output", "json"]
+    apply.append(f"--postgres-url={shop.urls['postgres_url']}")
+    assert command("apply", *apply)[0] == 0
+    shop.lose_database()
+    for move in ("init", "upgrade"):
+        code, document = command("migrate", move, *address)
+        assert (code, document["exit_code"], document["error"]["kind"]) == (8, 8, "reset")
 
 
 @pytest.fixture

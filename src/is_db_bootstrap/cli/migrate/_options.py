@@ -143,18 +143,20 @@ def database_options(
 
 
 def migrate_exit_codes(command: F) -> F:
-    """Let `command` end with 0, with 2 for a wrong configuration, or with 1 for another failure."""
+    """Let `command` end with 0, 2 for a wrong configuration, 8 for a store that was lost, or 1."""
 
     @functools.wraps(command)
     def with_exit_codes(*args: Any, **parameters: Any) -> int:
-        from is_db_bootstrap.errors import BootstrapError, ConfigurationError
+        from is_db_bootstrap.errors import BootstrapError, ConfigurationError, StoreReset
 
         try:
             return int(command(*args, **parameters) or 0)
         except BootstrapError as exc:
             tell_error(exc)
             answer().error = exc
-            return WRONG_USAGE if isinstance(exc, ConfigurationError) else FAILED
+            if isinstance(exc, ConfigurationError):
+                return WRONG_USAGE
+            return exc.exit_code if isinstance(exc, StoreReset) else FAILED
 
     return cast("F", with_exit_codes)
 
