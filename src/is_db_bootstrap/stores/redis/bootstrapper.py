@@ -32,7 +32,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis import lock as redis_lock
 from is_db_bootstrap.stores.redis import memory_record, planned_commands, probe
 from is_db_bootstrap.stores.redis.compare import Comparison
-from is_db_bootstrap.stores.redis.errors import Translation
+from is_db_bootstrap.stores.redis.errors import SELFTEST_KEY, Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
 from is_db_bootstrap.stores.redis.key_reader import names_after
@@ -483,7 +483,7 @@ class RedisBootstrapper:
         """Set, read and expire a probe key of each convention; see `selftest.py`."""
         from is_db_bootstrap.stores.redis.selftest import proofs
 
-        with self._errors("a probe key"):
+        with self._errors(SELFTEST_KEY):
             yield from proofs(self._commands, self._blueprint)
 
     def verify(self) -> Sequence[Drift]:

@@ -13,6 +13,7 @@ from is_db_bootstrap.grant_list import Purpose
 from is_db_bootstrap.results import Diagnosis, Fact, Privilege
 from is_db_bootstrap.rungs import Rung, RungResult
 from is_db_bootstrap.stores.redis.errors import (
+    GRANTS,
     READ_RIGHTS,
     RIGHTS,
     RUN,
@@ -109,12 +110,17 @@ def rung_of_reader(
     found = _for_verify(check_reading)
     told = "For verify alone, nothing is lacking."
     if not found.is_granted:
-        told = f"For verify alone: {found.statement}"
-    refusal.hint = f"For apply: {refusal.hint} {told}"
+        told = f"For verify alone: {_without_pointer(found.statement)}"
+    refusal.hint = f"For apply: {_without_pointer(refusal.hint)} {told} {GRANTS}"
     if not found.is_granted or not is_recorded():
         return None
     text = "may read our records, and write none, which is enough for verify"
     return RungResult(Rung.SCHEMA, ok=False, text=text, hint=refusal.hint, is_permanent=True)
+
+
+def _without_pointer(hint: str) -> str:
+    """A hint without the sentence that says where all lines stand."""
+    return hint.removesuffix(GRANTS).rstrip()
 
 
 def _between(url: StoreUrl, node: Any, unseen: list[str]) -> tuple[str, ...] | None:

@@ -54,26 +54,32 @@ _REFUSED_FOR_NOW = {
 _BUSY = frozenset({"TRYAGAIN", "BUSY"})
 #: What a user of a run must be allowed, apart from keys: all of the first, and one of the two ways
 #: to write under a condition.
-RIGHTS = "+ping +info +role +scan +type +pttl +get +set +del +exists +pexpire"
+RIGHTS = "+ping +info +scan +type +pttl +get +set +del +exists +pexpire"
 #: Stands before a command that grants what is missing.
 RUN = "Let an administrator run: "
 #: What a user needs who only looks.
-READ_RIGHTS = "+ping +info +role +scan +type +pttl +get"
+READ_RIGHTS = "+ping +info +scan +type +pttl +get"
 TRANSACTION_RIGHTS, SCRIPT_RIGHTS = "+watch +unwatch +multi +exec", "+eval"
 #: What a self-test needs besides, for keys and for channels.
 SELFTEST_RIGHTS = "+rpush +sadd +zadd +hset +xadd"
 CHANNEL_RIGHTS = "+subscribe +unsubscribe +publish &is-db-bootstrap:*"
+#: What a self-test calls what it tries, which tells its errors from those of other commands.
+SELFTEST_KEY = "a probe key of the self-test"
+#: Where all lines for a user stand. Before that, an error names what its own command lacks.
+GRANTS = (
+    "`is-db-bootstrap grants --only redis` prints all rights that apply needs, and all that verify "
+    "needs."
+)
+_GRANTS_OF_SELFTEST = (
+    f"{GRANTS} A self-test needs besides those of apply: ~is-db-bootstrap:selftest:* "
+    f"{SELFTEST_RIGHTS}, and for channels {CHANNEL_RIGHTS}."
+)
 DENIED = {
     "NOAUTH": "Give REDIS_PASSWORD, and REDIS_USERNAME where the server has users.",
     "WRONGPASS": (
         "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's ACL. They were tried once."
     ),
-    "NOPERM": (
-        f"Needed: {RIGHTS}, either {TRANSACTION_RIGHTS} or {SCRIPT_RIGHTS}, the keys "
-        "~is-db-bootstrap:*, and for the audit the right to read all keys: %R~* (~* in Redis 6). "
-        "A database other than 0 needs +select, a cluster +cluster +command. A self-test needs "
-        f"besides: {SELFTEST_RIGHTS}, and for channels {CHANNEL_RIGHTS}."
-    ),
+    "NOPERM": GRANTS,
     "DENIED": (
         "The server is in protected mode: give it a password, or let it listen where only friends "
         "are."
@@ -189,14 +195,16 @@ def _of_server(exc: Exception, told: str, target: str, subject: str) -> Bootstra
     if name in DENIED or isinstance(
         exc, raised.AuthenticationError | raised.AuthenticationWrongNumberOfArgsError
     ):
+        hint = DENIED.get(
+            name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."
+        )
+        if name == "NOPERM" and subject == SELFTEST_KEY:
+            hint = _GRANTS_OF_SELFTEST
         return AccessDenied(
             STORE,
             f"{target} denied access: {told} ({name or 'AUTH'}).",
             subject=subject,
-            hint=_missing_right(exc, name, target, subject)
-            + DENIED.get(
-                name, "Compare REDIS_USERNAME and REDIS_PASSWORD with the server's. Tried once."
-            ),
+            hint=_missing_right(exc, name, target, subject) + hint,
         ).at(Rung.SCHEMA if name == "NOPERM" else Rung.LOGIN)
     if name in _REFUSED_FOR_NOW:
         return StoreUnavailable(

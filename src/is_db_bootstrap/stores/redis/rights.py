@@ -23,14 +23,20 @@ _OPTIONS: Mapping[str, tuple[str, ...]] = {"SET": ("", "NX", "XX"), "PEXPIRE": (
 _ALLOWED = ("syntax error", "not an integer")
 
 #: Tries commands within a script, where an error of one does not end it. A key that exists is not
-#: deleted.
+#: deleted. A server does not name the command that a script may not run, so the script does.
 _SCRIPT = """
 local errors = {}
 for number = 1, #ARGV do
     local command = cjson.decode(ARGV[number])
     if command[1] ~= 'DEL' or redis.call('exists', KEYS[1]) == 0 then
         local answer = redis.pcall(unpack(command))
-        if type(answer) == 'table' and answer['err'] then errors[#errors + 1] = answer['err'] end
+        if type(answer) == 'table' and answer['err'] then
+            local told = answer['err']
+            if string.find(told, "can't run this command", 1, true) then
+                told = told .. ": to run the '" .. string.lower(command[1]) .. "' command"
+            end
+            errors[#errors + 1] = told
+        end
     end
 end
 return errors
