@@ -121,7 +121,7 @@ def asked(monkeypatch):
 
         return ask(name, target, make_and_note)
 
-    monkeypatch.setattr(app, "Bystander", noted)
+    monkeypatch.setattr(bystanders, "Bystander", noted)
     return names
 
 
@@ -186,7 +186,7 @@ def test_the_stores_that_are_left_out_are_only_read(four, monkeypatch):
 def test_a_store_that_is_left_out_and_down_is_a_note_and_delays_the_run_little(
     four, mute, monkeypatch
 ):
-    monkeypatch.setattr("is_db_bootstrap.engine.remembering.ANSWER_S", 3.0)
+    monkeypatch.setattr(bystanders, "ANSWER_S", 3.0)
     four.lose("redis")
     four.lose("neo4j")
     if mute:
