@@ -302,7 +302,7 @@ def test_an_apply_with_nothing_to_do_does_not_pay_for_what_a_plan_shows(tmp_path
         )
         assert outcome in done.stdout
     loaded = set(done.stderr.split())
-    assert "stores.postgres.baseline" in loaded
+    assert "stores.postgres.bootstrapper" in loaded
     assert loaded & _OF_A_PLAN == set()
 
 
