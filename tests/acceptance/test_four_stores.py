@@ -9,7 +9,7 @@ import pytest
 import redis
 
 from is_db_bootstrap.settings import StoreUrl
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 from wheel import ROOT, surroundings
 
 pytestmark = [
@@ -37,7 +37,7 @@ def graph(url, text):
 
 
 def plain_milvus(url):
-    return pymilvus.MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    return milvus_client(url)
 
 
 def fingerprint(four):

@@ -12,11 +12,10 @@ from importlib.machinery import SourceFileLoader
 from pathlib import Path
 
 import pytest
-from pymilvus import MilvusClient
 
 from is_db_bootstrap import client_imports
 from is_db_bootstrap.stores.kinds import KINDS
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 CLIENTS = """
 from is_db_bootstrap import client_imports
@@ -254,7 +253,7 @@ def test_a_revision_that_uses_pandas_gets_the_real_one(tmp_path, milvus_url, pos
     )
     with psycopg.connect(postgres_url) as connection:
         assert connection.execute("SELECT n FROM sums").fetchall() == [(8,)]
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     assert client.list_collections() == ["tables_v1"]
     client.close()
 

@@ -15,7 +15,6 @@ import neo4j
 import psycopg
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from commands import at_terminal, run_here
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -28,7 +27,7 @@ from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.server import open_server
 from milvus_gateway import gateway
 from mute import MuteProxy
-from servers import PASSWORD, drop_database
+from servers import PASSWORD, drop_database, milvus_client
 
 pytestmark = [pytest.mark.postgres, pytest.mark.redis]
 
@@ -137,7 +136,7 @@ MORE_CHANGES = ("Operate", "Release", "Rename", "Restore", "Update", "Upsert")
 def test_doctor_writes_nothing_to_milvus(milvus_url, tmp_path):
     """A way to the server notes each call, so that one which leaves no trace is seen, too."""
     sent = []
-    client = MilvusClient(milvus_url, dedicated=True)
+    client = milvus_client(milvus_url)
     with gateway(milvus_url, sent=sent) as url:
         environ = {"PATH": os.environ["PATH"], "MILVUS_URL": url}
         for pending in ("some", "none"):

@@ -19,7 +19,6 @@ import click
 import psycopg
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from is_db_bootstrap import migrate
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -28,7 +27,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.scaffold import create_folder
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from mute import MuteProxy, always
-from servers import NO_IDLE_PINGS, clone, drop_database, empty_milvus
+from servers import clone, drop_database, empty_milvus, milvus_client
 from stops import sentences_with_two_stops
 
 pytestmark = pytest.mark.postgres
@@ -271,7 +270,7 @@ def put_versions_back(path, url):
         store = MilvusBootstrapper(url, load_blueprint(name))
         BootstrapOrchestrator([store]).run()
         store.close()
-    client = MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(url)
     assert client.describe_alias("kept")["collection_name"] == "kept_v1"
     if path == ("vector", "upgrade"):
         client.insert("kept_v1", [{"id": "a", "v": [1.0, 2.0, 3.0, 4.0]}])

@@ -18,7 +18,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from servers import NO_IDLE_PINGS, PASSWORD
+from servers import PASSWORD, milvus_client
 
 pytestmark = [pytest.mark.postgres, pytest.mark.acceptance]
 ROOT = Path(__file__).parents[2]
@@ -285,9 +285,7 @@ def test_options_of_a_fleet_need_targets(fleet):
 @pytest.mark.redis
 @pytest.mark.milvus
 def test_key_spaces_and_collections_of_tenants(tmp_path, redis_url, milvus_url):
-    from pymilvus import MilvusClient
-
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     databases = [f"fleet_{uuid.uuid4().hex[:8]}_{n}" for n in range(2)]
     for name in databases:
         client.create_database(name)
@@ -324,7 +322,7 @@ def test_key_spaces_and_collections_of_tenants(tmp_path, redis_url, milvus_url):
     }, done.stderr
     assert (done.returncode, "t2: failed: milvus: http://" in done.stderr) == (2, True)
     for name in databases:
-        inside = MilvusClient(milvus_url, db_name=name, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        inside = milvus_client(milvus_url, db_name=name)
         assert inside.list_collections() == ["novel_embeddings_v1"]
         inside.drop_alias("novel_embeddings")
         inside.drop_collection("novel_embeddings_v1")
@@ -836,7 +834,7 @@ def test_a_worker_that_dies_costs_no_other_target_and_leaves_nothing_behind(
     )
     processes = psutil.process_iter(["cwd"])  # not those of other tests on this machine
     assert not [p for p in processes if p.info["cwd"] == str(tmp_path)]
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while sessions(farm, names[0]):
         assert time.monotonic() < deadline
         time.sleep(0.1)
@@ -896,7 +894,7 @@ def test_the_end_of_a_fleet_is_the_end_of_its_workers_and_of_their_work(
     assert process.returncode == code
     _, alive = psutil.wait_procs(workers, timeout=20)
     assert (alive, processes_with(MARKER)) == ([], [])
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 60
     while any(sessions(farm, name) for name in names):
         assert time.monotonic() < deadline
         time.sleep(0.1)

@@ -11,10 +11,9 @@ import uuid
 import neo4j
 import psycopg
 import pytest
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.settings import StoreUrl
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = [
     pytest.mark.postgres,
@@ -157,7 +156,7 @@ def test_each_target_has_its_own_memory_also_where_targets_share_stores(
         assert (code, ends(document)) == (0, {"a": (outcome, 0), "b": (outcome, 0)}), document
     in_graph = keys_in_graph(shared["NEO4J_URL"])
     assert len(in_graph) == len({*in_graph.values()}) == 2
-    client = MilvusClient(shared["MILVUS_URL"], dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(shared["MILVUS_URL"])
     properties = client.describe_collection("docs_v1")["properties"]
     own = {name for name in properties if name.startswith("is_db_bootstrap.memory.")}
     assert own == {f"is_db_bootstrap.memory.{key}" for key in in_graph}

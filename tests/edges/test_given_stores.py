@@ -21,7 +21,6 @@ from urllib.parse import quote
 import psycopg
 import pytest
 import redis as redis_client
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.blueprint.load import load_blueprint
@@ -32,7 +31,7 @@ from is_db_bootstrap.testing.content import Content, Seal, Thing
 from is_db_bootstrap.testing.neo4j_turn import SETTLE_S
 from is_db_bootstrap.testing.session import TestSession
 from is_db_bootstrap.testing.sources import GivenServers
-from servers import NO_IDLE_PINGS, PASSWORD, neo4j_driver
+from servers import PASSWORD, milvus_client, neo4j_driver
 
 _ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
 INI = "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_default_fixture_loop_scope = function\n"
@@ -160,9 +159,7 @@ class MilvusProbe:
         self.server, self.address = server, server.url
 
     def _client(self, database=""):
-        return MilvusClient(
-            self.server.url, db_name=database, dedicated=True, grpc_options=NO_IDLE_PINGS
-        )
+        return milvus_client(self.server.url, db_name=database)
 
     def everything(self):
         client = self._client()

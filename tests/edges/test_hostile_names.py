@@ -14,7 +14,6 @@ import neo4j
 import psycopg
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from commands import at_terminal, run_here
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -23,7 +22,7 @@ from is_db_bootstrap.observers import to_log
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.testing import InMemoryBootstrapper
 from is_db_bootstrap.wording import visible, visible_json, visible_lines
-from servers import NO_IDLE_PINGS, drop_database, empty_milvus, empty_neo4j, empty_redis
+from servers import drop_database, empty_milvus, empty_neo4j, empty_redis, milvus_client
 
 #: A colour, a title of the window, a line of this tool's own, a line for a CI service, other ends
 #: of lines, marks of direction, no width, markup and the code of an emoji.
@@ -120,7 +119,7 @@ def place(farm, tmp_path_factory):
     with psycopg.connect(environ["POSTGRES_URL"], autocommit=True) as connection:
         _fill_postgres(connection)
     _fill_neo4j(StoreUrl.parse("neo4j", environ["NEO4J_URL"]))
-    client = MilvusClient(environ["MILVUS_URL"], dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(environ["MILVUS_URL"])
     client.alter_collection_properties("hostile_v1", {"note": HOSTILE})
     client.close()
     _fill_redis(environ["REDIS_URL"])

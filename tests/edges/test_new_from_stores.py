@@ -13,7 +13,7 @@ import neo4j
 import psycopg
 import pytest
 import redis
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType
 
 import is_db_bootstrap.blueprint as declarations
 from commands import run_here
@@ -26,7 +26,7 @@ from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.neo4j.cypher_file import load as load_cypher
 from is_db_bootstrap.stores.neo4j.schema_forecast import declared as declared_schema
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 CONSTRAINTS = """
 CREATE CONSTRAINT one_book FOR (b:Book) REQUIRE b.isbn IS UNIQUE;
@@ -91,7 +91,7 @@ def test_what_langchain_and_llamaindex_make_is_declared_and_needs_nothing(tmp_pa
     """The calls are those that langchain-milvus 0.3.3 and llama-index-vector-stores-milvus 1.2.0
     were seen to send.
     """
-    client = MilvusClient(milvus_url, grpc_options=NO_IDLE_PINGS, dedicated=True)
+    client = milvus_client(milvus_url)
     with contextlib.closing(client):
         schema = client.create_schema(enable_dynamic_field=True)
         schema.add_field("text", DataType.VARCHAR, max_length=65_535)

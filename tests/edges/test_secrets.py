@@ -917,7 +917,7 @@ def test_a_server_that_repeats_a_command_in_its_error_does_not_give_the_password
     for word in passwords(5, SEED + 4):
         url = replace(store, password=word, username="me")
         client = bootstrapper("redis", url, load_blueprint("novel_genesis"), Settings({}))
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while True:
             with pytest.raises(Exception) as caught:  # noqa: PT011 - any error, with all its causes
                 client.ping(2.0)

@@ -214,7 +214,7 @@ def test_a_rung_that_the_time_limit_has_ended_is_told_as_timed_out(monkeypatch):
     store.freed.set()
     name, port = seen.rungs
     assert (name.ok, port.ok) == (None, False)
-    assert port.text.startswith("timed out: wait did not end within 0.3 s.")
+    assert port.text.startswith("wait did not end within 0.3 s.")
     assert "--timeout" in port.hint
 
 

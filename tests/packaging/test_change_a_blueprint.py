@@ -6,11 +6,10 @@ import neo4j
 import psycopg
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.settings import StoreUrl
 from pages import Reader, blocks
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = [
     pytest.mark.postgres,
@@ -38,9 +37,7 @@ class Application:
             auth=(url.username, url.password),
             notifications_min_severity="OFF",
         )
-        self.vectors = MilvusClient(
-            addresses["MILVUS_URL"], dedicated=True, grpc_options=NO_IDLE_PINGS
-        )
+        self.vectors = milvus_client(addresses["MILVUS_URL"])
         self.keys = redis.Redis.from_url(addresses["REDIS_URL"], decode_responses=True)
 
     def close(self):

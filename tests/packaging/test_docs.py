@@ -17,7 +17,7 @@ from is_db_bootstrap import errors, results
 from is_db_bootstrap.blueprint import Blueprint
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.cli import group
-from is_db_bootstrap.cli._endings import UNWRITTEN
+from is_db_bootstrap.cli._endings import BY_SIGNAL, ENDING_SIGNALS, UNWRITTEN
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.names import STORE_ORDER
@@ -304,16 +304,38 @@ def test_the_documented_toml_file_is_accepted(tmp_path, monkeypatch):
 # --- exit codes and errors
 
 
+def error_classes(base=errors.BootstrapError):
+    """The error and all that are derived from it."""
+    yield base
+    for derived in base.__subclasses__():
+        if derived.__module__ == errors.__name__:
+            yield from error_classes(derived)
+
+
+def all_exit_codes():
+    """Every code with which a command may end, by what our source says."""
+    of_errors = {kind.exit_code for kind in error_classes()}
+    of_signals = {BY_SIGNAL + number for number in ENDING_SIGNALS}
+    return {0, UNWRITTEN} | of_errors | of_signals
+
+
 def test_every_exit_code_is_documented():
     page = (ROOT / "docs/reference/exit-codes.md").read_text(encoding="utf-8")
-    kinds = [
-        v
-        for v in vars(errors).values()
-        if isinstance(v, type) and issubclass(v, errors.BootstrapError)
-    ]
-    codes = {0, UNWRITTEN, 129, 143, *(k.exit_code for k in kinds)}
-    assert {int(n) for n in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)} == codes
-    assert set(SCHEMA["properties"]["exit_code"]["enum"]) == codes
+    documented = {int(code) for code in re.findall(r"^\| (\d+) \|", page, re.MULTILINE)}
+    assert documented == all_exit_codes()
+
+
+@pytest.mark.parametrize(
+    ("name", "impossible"), [("result.schema.json", set()), ("failure.schema.json", {0})]
+)
+def test_a_schema_takes_each_exit_code_and_no_other(name, impossible):
+    schema = json.loads((ROOT / "docs/reference" / name).read_text(encoding="utf-8"))
+    codes = schema["properties"]["exit_code"]["enum"]
+    assert codes == sorted(all_exit_codes() - impossible)
+
+
+def test_every_error_is_documented():
+    kinds = list(error_classes())
     assert set(SCHEMA["$defs"]["error"]["properties"]["kind"]["enum"]) == {k.kind for k in kinds}
     api = (ROOT / "docs/reference/api.md").read_text(encoding="utf-8")
     assert all(k.__name__ in api for k in kinds if k is not errors.Interrupted)

@@ -103,7 +103,7 @@ def test_sigterm_ends_it_cleanly_though_it_is_process_1(image):
         "json",
     )
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while "Trying again" not in docker("logs", name).stderr:
             assert time.monotonic() < end
             time.sleep(0.1)
@@ -141,7 +141,7 @@ cli.main(["--blueprint", "slow:BLUEPRINT"])
         code,
     )
     try:
-        end = time.monotonic() + 20
+        end = time.monotonic() + 60
         while "importing" not in docker("logs", name).stdout:
             assert time.monotonic() < end
             time.sleep(0.1)

@@ -21,7 +21,6 @@ import psycopg
 import pytest
 import redis
 import yaml
-from pymilvus import MilvusClient
 
 import tls_servers
 from certificates import Certificates
@@ -31,7 +30,7 @@ from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.settings.sources import plain_variables
 from pages import ROOT, Reader, blocks, commands
-from servers import NO_IDLE_PINGS, PASSWORD, drop_database
+from servers import PASSWORD, drop_database, milvus_client
 
 DECLARATIONS = "docs/reference/declarations.md"
 HERE = "packaging/test_page_examples.py"
@@ -547,7 +546,7 @@ def test_the_page_of_a_new_model_is_followed(reader, milvus_url):
     first = first.replace("large-2", "small-1").replace("reembed=embed_rows,", "")
     module.write_text(first)
     typed(one, "is-db-bootstrap apply -b .")
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     rows = [
         {"id": n, "text": "t", "updated_at": 1_764_450_000 + n, "embedding": [1.0] * 4}
         for n in range(9)

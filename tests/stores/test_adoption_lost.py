@@ -9,13 +9,13 @@ import neo4j
 import psycopg
 import pytest
 import redis
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = [pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
 
@@ -89,7 +89,7 @@ class Four:
     @contextmanager
     def vectors(self):
         url = self.urls["milvus_url"]
-        client = MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        client = milvus_client(url)
         yield client
         client.close()
 

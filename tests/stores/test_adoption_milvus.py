@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -11,7 +11,7 @@ from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
 both = pytest.mark.parametrize("milvus_url", ["lite", "2.3"], indirect=True)
@@ -30,7 +30,7 @@ BLUEPRINT = Blueprint("shop", "test", collections=(DOCS,))
 
 @pytest.fixture
 def client(milvus_url):
-    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    plain = milvus_client(milvus_url)
     yield plain
     plain.close()
 

@@ -10,7 +10,6 @@ import neo4j
 import psycopg
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
@@ -22,7 +21,7 @@ from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from mute import MuteProxy, always
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = [pytest.mark.postgres, pytest.mark.neo4j, pytest.mark.milvus, pytest.mark.redis]
 STORES = ("postgres", "neo4j", "milvus", "redis")
@@ -90,7 +89,7 @@ class Four:
             driver.execute_query("MATCH (n) DETACH DELETE n")
 
     def _lose_milvus(self):
-        client = MilvusClient(self.urls["milvus"], dedicated=True, grpc_options=NO_IDLE_PINGS)
+        client = milvus_client(self.urls["milvus"])
         with closing(client):
             client.drop_collection("docs")
 
@@ -154,7 +153,7 @@ def test_a_lost_store_is_not_made_anew_where_only_a_store_that_is_left_out_remem
 
 
 def test_a_lost_part_is_told_by_the_stores_that_are_left_out(four):
-    client = MilvusClient(four.urls["milvus"], dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(four.urls["milvus"])
     with closing(client):
         client.drop_collection("docs")
         client.create_collection("tags", dimension=8)

@@ -10,7 +10,6 @@ import subprocess
 import neo4j
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index, KeyPattern
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -24,7 +23,7 @@ from is_db_bootstrap.stores.neo4j.mending import creation
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.mending import written_key
 from is_db_bootstrap.wording import visible_lines
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 
 def findings(store):
@@ -168,7 +167,7 @@ VECTORS_BROKEN = {
 def test_the_call_below_a_drift_mends_it(milvus_url, what):
     store = MilvusBootstrapper(milvus_url, Blueprint("mending", "for tests", collections=(DOCS,)))
     applied(store)
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     VECTORS_BROKEN[what](client)
     told = store.verify()
     assert told
@@ -190,7 +189,7 @@ def test_an_index_of_another_kind_is_dropped_and_built_again(milvus_url):
     applied(MilvusBootstrapper(milvus_url, Blueprint("a", "b", collections=(first,))))
     store = MilvusBootstrapper(milvus_url, Blueprint("a", "b", collections=(DOCS,)))
     [drift] = [each for each in store.verify() if each.kind == "index"]
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     *calls, last = drift.fix.splitlines()
     for call in calls:
         exec(call, {"client": client})

@@ -10,7 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType
 from pymilvus.client.connection_manager import ConnectionManager
 from pymilvus.exceptions import MilvusException
 
@@ -25,7 +25,7 @@ from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY
 from is_db_bootstrap.stores.milvus.errors import exists_already
 from is_db_bootstrap.stores.milvus.schema import schema
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
 
@@ -68,7 +68,7 @@ def altered(**changes):
 
 @pytest.fixture
 def client(milvus_url):
-    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    plain = milvus_client(milvus_url)
     yield plain
     plain.close()
 
@@ -483,9 +483,7 @@ def test_two_runs_at_once_make_one_collection(client, new):
 
 
 def test_the_loser_of_two_creates_at_once_is_told_that_the_name_is_taken(client, milvus_url):
-    rivals = [
-        MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS) for _ in range(4)
-    ]
+    rivals = [milvus_client(milvus_url) for _ in range(4)]
 
     def create(rival, name):
         try:

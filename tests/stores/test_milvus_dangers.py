@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.results import Change, DangerKind, Mode
 from is_db_bootstrap.stores.milvus import dangers
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
 FIELDS = (Field("id", "INT64", primary=True), Field("v", "FLOAT_VECTOR", dim=2))
@@ -31,7 +30,7 @@ def test_an_index_a_load_and_a_time_to_live_over_rows_are_marked(milvus_url, mon
     assert [each.dangers for each in planned(milvus_url, BARE)] == [(), (), ()]
     store = MilvusBootstrapper(milvus_url, Blueprint("b", "for tests", collections=(BARE,)))
     assert BootstrapOrchestrator([store]).run().exit_code == 0
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     client.insert("notes_v1", [{"id": i, "v": [0.1, i]} for i in range(3)])
     client.flush("notes_v1")
     expiring = replace(BARE, ttl_seconds=60)

@@ -5,7 +5,6 @@ a server cannot.
 from __future__ import annotations
 
 import pytest
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Function, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -13,7 +12,7 @@ from is_db_bootstrap.errors import StoreConflict
 from is_db_bootstrap.stores.milvus.abilities import check
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.schema import contract
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
 KEY = Field("id", "INT64", primary=True)
@@ -55,7 +54,7 @@ def store(url, *collections):
 
 @pytest.fixture
 def client(milvus_url):
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     yield client
     client.close()
 

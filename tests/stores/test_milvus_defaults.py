@@ -8,7 +8,6 @@ from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
-from pymilvus import MilvusClient
 
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
@@ -17,7 +16,7 @@ from is_db_bootstrap.results import Mode
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.check import problems
 from is_db_bootstrap.stores.milvus.schema import contract
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
 
@@ -81,7 +80,7 @@ def run(url, declared, mode=Mode.APPLY):
 
 @pytest.fixture
 def client(milvus_url):
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     yield client
     client.close()
 

@@ -7,7 +7,6 @@ import uuid
 from dataclasses import replace
 
 import pytest
-from pymilvus import MilvusClient
 
 from certificates import Certificates
 from is_db_bootstrap.blueprints import novel_genesis
@@ -19,7 +18,7 @@ from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import StoreUrl
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 from tls_front import TlsFront
 
 pytestmark = pytest.mark.milvus
@@ -56,7 +55,7 @@ def guarded(start):
 
 @pytest.fixture(scope="module")
 def root(guarded):
-    client = MilvusClient(guarded.reveal(), dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(guarded.reveal())
     yield client
     client.close()
 

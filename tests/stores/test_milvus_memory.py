@@ -19,7 +19,7 @@ from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.existing import read_existing
 from memories import WHEN, record
 from milvus_gateway import gateway
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
 KEY = "a" * 32
@@ -62,7 +62,7 @@ BOTH = Blueprint("mine", "test", collections=(collection("docs_v1", "docs"), col
 
 @pytest.fixture
 def client(milvus_url):
-    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    plain = milvus_client(milvus_url)
     yield plain
     plain.close()
 

@@ -9,7 +9,7 @@ import sys
 from dataclasses import replace
 
 import pytest
-from pymilvus import DataType, MilvusClient
+from pymilvus import DataType
 
 from is_db_bootstrap import vector
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
@@ -17,7 +17,7 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.errors import ChangeFailed, StoreConflict
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
-from servers import NO_IDLE_PINGS, empty_milvus
+from servers import empty_milvus, milvus_client
 
 pytestmark = pytest.mark.milvus
 
@@ -41,7 +41,7 @@ only_lite = pytest.mark.parametrize("milvus_url", ["lite"], indirect=True)
 
 @pytest.fixture
 def client(milvus_url):
-    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    plain = milvus_client(milvus_url)
     yield plain
     plain.close()
 

@@ -11,7 +11,6 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from pymilvus import MilvusClient
 
 from is_db_bootstrap import app, vector
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
@@ -20,7 +19,7 @@ from is_db_bootstrap.errors import ChangeFailed, LockTimeout, StoreConflict
 from is_db_bootstrap.results import Mode
 from is_db_bootstrap.settings import Settings
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
-from servers import NO_IDLE_PINGS, empty_milvus
+from servers import empty_milvus, milvus_client
 
 pytestmark = pytest.mark.milvus
 
@@ -61,7 +60,7 @@ def milvus_url(request, farm):
 
 @pytest.fixture
 def client(milvus_url):
-    plain = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    plain = milvus_client(milvus_url)
     yield plain
     plain.close()
 

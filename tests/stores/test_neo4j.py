@@ -640,7 +640,7 @@ def rolled_back(query, left: set[str]) -> None:
 
 def blocked(query) -> None:
     """Return when a transaction waits for a lock."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while not query(
         "SHOW TRANSACTIONS YIELD status WHERE status STARTS WITH 'Blocked' RETURN status"
     ):

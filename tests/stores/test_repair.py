@@ -17,7 +17,6 @@ from pathlib import Path
 
 import pytest
 import redis
-from pymilvus import MilvusClient
 
 from adapters.postgres import Adapter as OnPostgres
 from adapters.shop import SHOP
@@ -30,7 +29,7 @@ from is_db_bootstrap.results import DifferenceKind, Mode, Outcome
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 INDEX = "CREATE INDEX idx_orders_status ON orders (status)"
 
@@ -279,7 +278,7 @@ def test_a_collection_that_is_missing_is_left_to_apply_and_others_are_mended(mil
     other = replace(first, name="shop_other_v1", alias="shop_other", partitions=0)
     both = replace(SHOP, collections=(first, other))
     BootstrapOrchestrator([MilvusBootstrapper(milvus_url, both)]).run().raise_for_failure()
-    client = MilvusClient(milvus_url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(milvus_url)
     try:
         client.drop_alias(other.alias)
         client.release_collection(first.name)

@@ -170,6 +170,9 @@ def test_the_ladder_of_a_standby_that_was_asked_for_says_that_nothing_can_be_wri
     shop.run().raise_for_failure()
     role = f"looker_{uuid.uuid4().hex[:8]}"
     shop.pair.primary.ask(f"CREATE ROLE {role} LOGIN PASSWORD 'pw'")
+    for schema in ("public", "is_db_bootstrap"):
+        shop.pair.primary.ask(f"GRANT USAGE ON SCHEMA {schema} TO {role}", shop.name)
+        shop.pair.primary.ask(f"GRANT SELECT ON ALL TABLES IN SCHEMA {schema} TO {role}", shop.name)
     shop.pair.standby.wait_for(shop.pair.primary)
     for login in ("", f"{role}:pw"):
         url = f"{shop.pair.standby.url}/{shop.name}?target_session_attrs=any"

@@ -56,7 +56,7 @@ class Poolers:
         self._started.append(
             (subprocess.Popen(command, stderr=subprocess.DEVNULL, **_USER), folder)
         )
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + 60
         while not _listens(port):
             assert time.monotonic() < deadline, "pgbouncer does not listen"
             time.sleep(0.05)

@@ -307,13 +307,21 @@ def _neo4j_answers(server):
         driver.execute_query("MATCH (n) RETURN count(n)")
 
 
+def milvus_client(url, *, timeout=60, **options):
+    """A client of Milvus with a connection of its own, which waits up to a minute for an answer.
+
+    The client's own limit is 10 s, and a machine that runs several suites may need more.
+    """
+    from pymilvus import MilvusClient
+
+    return MilvusClient(url, timeout=timeout, dedicated=True, grpc_options=NO_IDLE_PINGS, **options)
+
+
 def _milvus_answers(server):
     import socket
 
-    from pymilvus import MilvusClient
-
     socket.create_connection((server.host, server.port), timeout=1).close()
-    client = MilvusClient(server.url, timeout=10, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(server.url, timeout=10)
     client.list_collections()
     client.close()
 
@@ -352,9 +360,7 @@ def empty_neo4j(server):
 
 
 def empty_milvus(server):
-    from pymilvus import MilvusClient
-
-    client = MilvusClient(server.url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+    client = milvus_client(server.url)
     try:
         for collection in client.list_collections():
             for alias in client.list_aliases(collection_name=collection)["aliases"]:

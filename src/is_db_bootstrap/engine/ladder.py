@@ -170,8 +170,7 @@ def note_timeout(run: RunContext, track: Track, error: BootstrapError) -> None:
     open_rungs = (rung for rung in Rung if rung not in track.rungs or track.rungs[rung].ok is False)
     rung = next(open_rungs, None)
     if rung is not None:
-        text = f"timed out: {error.message}"
-        _note_rung(run, track, RungResult(rung, ok=False, text=text, hint=error.hint))
+        _note_rung(run, track, RungResult(rung, ok=False, text=error.message, hint=error.hint))
 
 
 def _note_rung(run: RunContext, track: Track, seen: RungResult) -> None:

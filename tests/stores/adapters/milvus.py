@@ -10,13 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import psutil
-from pymilvus import MilvusClient
 
 from adapters.shop import SHOP, run
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
-from servers import NO_IDLE_PINGS
+from servers import milvus_client
 
 [COLLECTION] = SHOP.collections
 KIND_INDEX = COLLECTION.indexes[1]
@@ -36,7 +35,7 @@ class Adapter:
 
     def __init__(self, url: str) -> None:
         self.url = url
-        self.client = MilvusClient(url, dedicated=True, grpc_options=NO_IDLE_PINGS)
+        self.client = milvus_client(url)
 
     def close(self) -> None:
         self.client.close()
