@@ -5,6 +5,7 @@ import re
 import subprocess
 import sys
 from dataclasses import fields
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -87,9 +88,43 @@ def name_of(path):
     return ".".join(path.relative_to(PACKAGE).with_suffix("").parts).removesuffix(".__init__")
 
 
+@cache
+def tree_of(path):
+    """The parsed module."""
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
+@cache
+def nodes_of(path):
+    """Every node of the parsed module."""
+    return tuple(ast.walk(tree_of(path)))
+
+
+def in_each(modules):
+    """Make one test of a check of a module: it fails with each module that does not pass.
+
+    A test of its own for each module would cost a minute.
+    """
+
+    def decorate(check):
+        def test():
+            failures = {}
+            for module in modules:
+                try:
+                    check(module)
+                except AssertionError as exc:
+                    failures[module] = str(exc)
+            assert not failures
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return decorate
+
+
 def imports(path):
     """Every absolute name that a module imports, wherever the statement stands."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in nodes_of(path):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -122,7 +157,7 @@ def imported_modules(module):
         yield inside if inside in MODULES else inside.rpartition(".")[0]
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_each(MODULES)
 def test_imports_point_down(module):
     assert layer(module) is not None, f"{module} has no layer; docs/architecture.md lists them"
     for other in filter(None, imported_modules(module)):
@@ -142,7 +177,7 @@ def test_no_module_imports_itself_by_way_of_others():
         pytest.fail(" -> ".join(exc.args[1]))
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_each(MODULES)
 def test_a_reference_system_is_imported_by_its_own_modules_only(module):
     own = ".".join(module.split(".")[:2])
     foreign = [
@@ -151,21 +186,20 @@ def test_a_reference_system_is_imported_by_its_own_modules_only(module):
     assert foreign == []
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_each(MODULES)
 def test_a_client_library_is_imported_by_its_own_store_only(module):
     for name in imports(MODULES[module]):
         allowed = CLIENTS.get(name.split(".")[0])
         assert allowed is None or module.startswith(allowed), f"{module} imports {name}"
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_each(MODULES)
 def test_only_the_settings_and_the_edges_read_the_environment(module):
     if module.split(".")[0] in {"settings", "cli", "local", "testing"}:
         return
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
     read = [
         n
-        for n in ast.walk(tree)
+        for n in nodes_of(MODULES[module])
         if isinstance(n, ast.Attribute)
         and n.attr in {"environ", "getenv"}
         and isinstance(n.value, ast.Name)
@@ -233,7 +267,7 @@ def test_a_role_file_has_content_of_its_own(role):
     """A file that only imports would be there for its name."""
     for store in STORE_ORDER:
         path = PACKAGE / "stores" / store / f"{role}.py"
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         own = ast.FunctionDef | ast.ClassDef | ast.Assign | ast.AnnAssign
         assert [node for node in tree.body if isinstance(node, own)], path
 
@@ -242,7 +276,7 @@ def test_a_role_file_has_content_of_its_own(role):
 def test_only_the_errors_module_of_a_store_translates_what_its_client_raises(store):
     """So no second place gives one failure another message."""
     for path in (PACKAGE / "stores" / store).glob("*.py"):
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         names = {node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         assert ("translated" in names) == (path.stem == "errors"), path
 
@@ -280,10 +314,10 @@ def said(tree):
             yield node.name
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "settings"])
+@in_each([m for m in MODULES if m.split(".")[0] == "settings"])
 def test_the_settings_name_no_store(module):
     """What is true of one store only, its `StoreKind` says."""
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
+    tree = tree_of(MODULES[module])
     found = [text for text in said(tree) if any(name in text.lower() for name in STORE_ORDER)]
     assert found == []
 
@@ -300,32 +334,30 @@ WRITERS = {
 }
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_each(MODULES)
 def test_one_module_of_each_store_makes_client_arguments_of_an_address(module):
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node for node in nodes_of(MODULES[module]) if isinstance(node, ast.Call)]
     written = [c for c in calls if isinstance(c.func, ast.Attribute) and c.func.attr == "reveal"]
     assert not written or module in WRITERS, f"{module}, line {written[0].lineno}"
 
 
 @pytest.mark.parametrize("store", STORE_ORDER)
 def test_every_store_has_its_one_function_for_client_arguments(store):
-    tree = ast.parse(MODULES[f"stores.{store}.connection"].read_text(encoding="utf-8"))
+    tree = tree_of(MODULES[f"stores.{store}.connection"])
     names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef)]
     assert names.count("client_arguments") == 1
 
 
 def texts(path):
     """Every text of a module's code that is no docstring."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    docstrings = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
-    for node in ast.walk(tree):
+    docstrings = {id(node.value) for node in nodes_of(path) if isinstance(node, ast.Expr)}
+    for node in nodes_of(path):
         is_text = isinstance(node, ast.Constant) and isinstance(node.value, str)
         if is_text and id(node) not in docstrings:
             yield node.value
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.split(".")[0] == "blueprint"])
+@in_each([m for m in MODULES if m.split(".")[0] == "blueprint"])
 def test_the_blueprint_package_names_no_store(module):
     named = [t for t in texts(MODULES[module]) for s in STORE_ORDER if s in t.lower()]
     assert named == []
@@ -333,28 +365,24 @@ def test_the_blueprint_package_names_no_store(module):
     assert [m for m in imported_modules(module) if m.startswith(own_modules)] == []
 
 
-@pytest.mark.parametrize(
-    "module",
-    [m for m in MODULES if m.split(".")[0] == "render"],
-)
+@in_each([m for m in MODULES if m.split(".")[0] == "render"])
 def test_what_serves_every_store_names_none(module):
     text = MODULES[module].read_text(encoding="utf-8").lower()
     assert [store for store in STORE_ORDER if store in text] == []
 
 
-@pytest.mark.parametrize("module", MODULES)
+@in_each(MODULES)
 def test_the_library_for_terminals_is_imported_by_the_screen_of_a_terminal_only(module):
     if module in {"render.terminal", "render.live", "render.fleet_live"}:
         return
     assert [name for name in imports(MODULES[module]) if name.split(".")[0] == "rich"] == []
 
 
-@pytest.mark.parametrize("module", [m for m in MODULES if m.startswith("render.")])
+@in_each([m for m in MODULES if m.startswith("render.")])
 def test_renderers_return_text_and_print_nothing(module):
     if module == "render.live":  # it draws while a run goes on
         return
-    tree = ast.parse(MODULES[module].read_text(encoding="utf-8"))
-    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    calls = [node.func for node in nodes_of(MODULES[module]) if isinstance(node, ast.Call)]
     names = {getattr(call, "id", getattr(call, "attr", "")) for call in calls}
     assert names & {"print", "echo", "write"} <= (
         {"print"} if module == "render.terminal" else set()
@@ -420,7 +448,7 @@ def waits_in(module):
 
     A method that calls its own class's is none: psycopg sends a statement by `Connection.wait`.
     """
-    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(MODULES[module])):
         if isinstance(node, ast.Attribute) and node.attr in {"sleep", "wait"}:
             if not _is_super(node.value):
                 yield node.lineno
