@@ -7,8 +7,19 @@ from contextlib import contextmanager
 from urllib.parse import urlsplit
 
 import grpc
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 _ANSWER_S = 60
+
+
+def privilege_of(call):
+    """The privilege that a call asks for, as Milvus's protocol has it. Empty: none."""
+    method = milvus_pb2.DESCRIPTOR.services_by_name["MilvusService"].methods_by_name[call]
+    options = method.input_type.GetOptions()
+    if not options.HasExtension(common_pb2.privilege_ext_obj):
+        return ""
+    needed = options.Extensions[common_pb2.privilege_ext_obj].object_privilege
+    return common_pb2.ObjectPrivilege.Name(needed)
 
 
 class _Gateway(grpc.GenericRpcHandler):
@@ -26,7 +37,7 @@ class _Gateway(grpc.GenericRpcHandler):
             if name in self._unknown:
                 context.abort(grpc.StatusCode.UNIMPLEMENTED, f"unknown method {name}")
             if name in self._denies:
-                text = f"Privilege{name}: permission deny to weak"
+                text = f"{privilege_of(name)}: permission deny to weak"
                 context.abort(grpc.StatusCode.PERMISSION_DENIED, text)
             if name in self._swallows:
                 return b""  # a Status that tells of no error

@@ -166,8 +166,12 @@ class MemoryProperties:
         if seen.alias_leads:
             yield f"alias {alias}", True
             return
-        has_data = is_there and (place in known or self._server.stored_rows(place) > 0)
-        yield f"alias {alias}", has_data
+        yield f"alias {alias}", is_there and (place in known or self._has_rows(place))
+
+    def _has_rows(self, name: str) -> bool:
+        """Whether a collection has rows. A missing right to see that is named for it alone."""
+        with self._errors(name):
+            return self._server.stored_rows(name) > 0
 
     def _is_other_there(self, seen: Seen) -> bool:
         """Whether an earlier version is there, to which a missing alias is to lead."""
