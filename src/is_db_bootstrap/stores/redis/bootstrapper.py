@@ -32,6 +32,7 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis import lock as redis_lock
 from is_db_bootstrap.stores.redis import memory_record, planned_commands, probe
 from is_db_bootstrap.stores.redis.compare import Comparison
+from is_db_bootstrap.stores.redis.connection import command_line
 from is_db_bootstrap.stores.redis.errors import SELFTEST_KEY, Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.rungs import RungResult
+    from is_db_bootstrap.stores.recalled import Recalled
     from is_db_bootstrap.stores.redis.convention_record import Record
     from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
 
@@ -90,7 +92,8 @@ class RedisBootstrapper:
         #: Whether the blueprint can live with an empty Redis.
         self.is_cache = not blueprint.durable_keys
         self._errors = Translation(self._url)
-        self._comparison = Comparison(blueprint, self._record_key)
+        self._command_line = command_line(self._url)
+        self._comparison = Comparison(blueprint, self._record_key, self._command_line)
         self._server: Server | None = None
         self._guarded: GuardedWrites | None = None
         self._audit: Audit | None = None
@@ -246,7 +249,7 @@ class RedisBootstrapper:
             except AccessDenied as exc:
                 unable = self._not_remembered(exc)
             seen = None
-        recalled = memory_record.read(self._memory_key, self._blueprint.name, seen)
+        recalled = self._read_memory(seen)
         is_blank = not has_conventions and seen is None and not unable
         return Recall(
             place=f"database {int(self._url.database or 0)}",
@@ -258,6 +261,11 @@ class RedisBootstrapper:
             newer_keys=recalled.newer_keys,
             remarks=recalled.remarks,
         )
+
+    def _read_memory(self, value: bytes | None) -> Recalled:
+        """The records in a value of our key. Raises `StoreConflict` for a record that is broken."""
+        name = self._blueprint.name
+        return memory_record.read(self._memory_key, name, value, self._command_line)
 
     def memory_refusal(self) -> str:
         """Why this user may not write the record. Nothing is changed."""
@@ -291,7 +299,7 @@ class RedisBootstrapper:
     def _write_memory(self, memory: Memory) -> str | None:
         with self._errors(self._memory_key):
             found = self._commands.get(self._memory_key)
-        memory_record.read(self._memory_key, self._blueprint.name, found)
+        self._read_memory(found)
         value = memory_record.written(found, memory)
         if value is None:
             return memory_record.full(self._memory_key, found)
