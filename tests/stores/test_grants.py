@@ -265,8 +265,11 @@ def test_users_of_redis_with_just_the_printed_rights_do_all(redis_url, blueprint
     statements = redis_statements(redis_url, declared, "applier", Purpose.APPLY, version)
     with redis_user(redis_url, "applier", statements) as (url, client):
         key = re.sub(r"\{\w+\}", "1", declared.keys[0].pattern)
-        client.set(key, "x", ex=5)
+        client.set(key, "x", ex=60)
         assert run_redis(url, declared, Mode.PLAN).ok
+        adopted = run_redis(url, declared, Mode.ADOPT)
+        assert adopted.outcome is Outcome.CHANGED, adopted
+        client.delete(f"is-db-bootstrap:conventions:{declared.name}")
         first = run_redis(url, declared)
         assert first.outcome is Outcome.CHANGED, first
         assert "not looked at" not in str(first.stores[0].notes)

@@ -36,7 +36,7 @@ from is_db_bootstrap.stores.redis.connection import command_line
 from is_db_bootstrap.stores.redis.errors import SELFTEST_KEY, Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
-from is_db_bootstrap.stores.redis.key_reader import names_after
+from is_db_bootstrap.stores.redis.key_reader import KeyReader, names_after
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import (
@@ -467,7 +467,7 @@ class RedisBootstrapper:
                 subject=self._record_key,
             )
         with self._errors():
-            count = sum(int(master.dbsize()) for master in self._opened.masters())
+            count = sum(KeyReader(master).count_keys() for master in self._opened.masters())
         findings = self.audit() if count else ()
         is_blank = not count and self._planned_on is None
         return adoption.adoption(plan, findings, is_blank=is_blank)
