@@ -304,19 +304,14 @@ class RedisBootstrapper:
         if value is None:
             return memory_record.full(self._memory_key, found)
         with self._errors(self._memory_key):
-            expected: dict[str, bytes | None] = {self._memory_key: found}
-            lease = self._held_lease
-            if lease is not None and self._opened.is_cluster:
-                self._check_lease(lease)
-            elif lease is not None:
-                expected[lease.key] = lease.value
+            expected = self._expected(self._memory_key, found)
             is_written = self._writes.write(expected, ("SET", self._memory_key, value))
             is_kept = is_written and self._commands.get(self._memory_key) == value
         if is_kept:
             self._refuse_other_master()
             return None
-        if lease is not None:
-            self._check_lease(lease)
+        if self._held_lease is not None:
+            self._check_lease(self._held_lease)
         raise StoreBusy(
             self.name,
             f"{self._memory_key} was written by another run at this moment.",
@@ -356,12 +351,7 @@ class RedisBootstrapper:
         before = self._comparison.read(self._planned_on)
         text = self._comparison.next_record(before, self._opened.now_s()).text().encode()
         with self._errors(self._record_key, change):
-            expected: dict[str, bytes | None] = {self._record_key: self._planned_on}
-            lease = self._held_lease
-            if lease is not None and self._opened.is_cluster:
-                self._check_lease(lease)
-            elif lease is not None:
-                expected[lease.key] = lease.value
+            expected = self._expected(self._record_key, self._planned_on)
             written = self._writes.write(expected, ("SET", self._record_key, text))
         if not written:
             return self._not_written()
@@ -399,6 +389,20 @@ class RedisBootstrapper:
     def _held_lease(self) -> Lease | None:
         """The lease of this run, unless it has none or has given it back."""
         return None if self._lease is None or self._lease.ended else self._lease
+
+    def _expected(self, key: str, value: bytes | None) -> dict[str, bytes | None]:
+        """What has to hold while we write: a key has its value, and the lock is ours.
+
+        In a cluster the lock has a server of its own, so it is asked now. Raises `StoreUnavailable`
+        when it was lost.
+        """
+        lease = self._held_lease
+        if lease is None:
+            return {key: value}
+        if self._opened.is_cluster:
+            self._check_lease(lease)
+            return {key: value}
+        return {key: value, lease.key: lease.value}
 
     def _check_lease(self, lease: Lease) -> None:
         if not lease.confirm():
