@@ -142,7 +142,7 @@ class MemoryProperties:
 
     def _kept(self, seen: Sequence[Seen]) -> list[Kept]:
         found = [_kept(*each) for one in seen for each in one.properties]
-        return found or memory_collection.kept(self._server)
+        return found or memory_collection.kept(self._server, self._blueprint.name)
 
     def _read(self, found: Sequence[Kept]) -> Recalled:
         """Of several records under one key, the latest. A key of a newer version is not ours."""
@@ -193,7 +193,7 @@ class MemoryProperties:
             try:
                 with self._errors(name, change):
                     if not self._set(name, key, text):
-                        memory_collection.write(self._server, memory.key, text)
+                        memory_collection.write(self._server, memory.key, memory.blueprint, text)
                         return None
             except AccessDenied as exc:
                 return _NO_PRIVILEGE.format(name=name, told=exc.message)
