@@ -23,11 +23,12 @@ def privilege_of(call):
 
 
 class _Gateway(grpc.GenericRpcHandler):
-    def __init__(self, channel, unknown, swallows, denies, sent):
+    def __init__(self, channel, unknown, *, swallows, denies, rewrites, sent):
         self._channel = channel
         self._unknown = unknown
         self._swallows = swallows
         self._denies = denies
+        self._rewrites = rewrites
         self._sent = sent
 
     def service(self, details):
@@ -43,24 +44,35 @@ class _Gateway(grpc.GenericRpcHandler):
                 return b""  # a Status that tells of no error
             call = self._channel.unary_unary(details.method)
             metadata = [pair for pair in context.invocation_metadata() if pair[0] != "user-agent"]
-            return call(request, metadata=metadata, timeout=_ANSWER_S)
+            told = call(request, metadata=metadata, timeout=_ANSWER_S)
+            return self._rewrites[name](told) if name in self._rewrites else told
 
         return grpc.unary_unary_rpc_method_handler(answer)
 
 
 @contextmanager
-def gateway(url, *unknown, swallows=(), denies=(), sent=None):
+def gateway(url, *unknown, swallows=(), denies=(), rewrites=None, sent=None):
     """The address of a way to `url` that refuses the calls named `unknown`.
 
     It says of those named in `swallows` that they succeeded, and makes none of them.
     Those named in `denies` it refuses as a server does whose user lacks the privilege.
+    `rewrites` has by the name of a call what makes another answer, as bytes, of the server's.
     The list `sent` gets the name of each call.
     """
     sent = [] if sent is None else sent
     with grpc.insecure_channel(urlsplit(url).netloc) as channel:
         server = grpc.server(
             ThreadPoolExecutor(8),
-            handlers=(_Gateway(channel, unknown, swallows, denies, sent),),
+            handlers=(
+                _Gateway(
+                    channel,
+                    unknown,
+                    swallows=swallows,
+                    denies=denies,
+                    rewrites=rewrites or {},
+                    sent=sent,
+                ),
+            ),
         )
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
