@@ -19,10 +19,14 @@ import redis
 from commands import at_terminal, run_here
 from is_db_bootstrap.blueprint.load import load_blueprint
 from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.stores.milvus import diagnosis as milvus_diagnosis
 from is_db_bootstrap.stores.milvus.diagnosis import mismatches as milvus_mismatches
+from is_db_bootstrap.stores.milvus.releases import Release
+from is_db_bootstrap.stores.neo4j import diagnosis as neo4j_diagnosis
 from is_db_bootstrap.stores.neo4j.diagnosis import mismatches as neo4j_mismatches
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.diagnosis import diagnosis
+from is_db_bootstrap.stores.redis.diagnosis import mismatches as redis_mismatches
 from is_db_bootstrap.stores.redis.errors import Translation
 from is_db_bootstrap.stores.redis.server import open_server
 from milvus_gateway import gateway
@@ -148,6 +152,10 @@ def test_doctor_writes_nothing_to_milvus(milvus_url, tmp_path):
             assert [each for each in sent if each.startswith((*CHANGES, *MORE_CHANGES))] == []
             assert vectors_of(client) == before
             assert "## milvus: ready" in page
+            assert "- in between: not seen" in page
+            is_known = "Milvus Lite" not in page
+            assert ("- does not fit: not seen" not in page) is is_known
+            assert ("- not seen: whether pymilvus " not in page) is is_known
             assert ("- pending: 0 changes" in page) is (pending == "none")
             if pending == "some":
                 code, _, err = run_here(("apply", *VECTORS), tmp_path, environ)
@@ -359,6 +367,48 @@ def test_a_pymilvus_fits_servers_of_its_own_release(client, server, fits):
 )
 def test_a_driver_of_neo4j_fits_the_servers_that_it_is_made_for(driver, server, fits):
     assert bool(list(neo4j_mismatches(driver, server))) is not fits
+
+
+@pytest.mark.parametrize(
+    ("client", "server", "fits"),
+    [
+        ("8.1.0", "7.2.4", True),
+        ("8.1.0", "8.8.0", True),
+        ("8.1.0", "7.0.15", False),
+        ("5.2.1", "6.2.14", True),
+        ("5.2.1", "7.4.2", True),
+        ("5.2.1", "8.0.0", False),
+    ],
+)
+def test_a_redis_py_fits_the_servers_that_it_is_made_for(client, server, fits):
+    assert bool(list(redis_mismatches(client, server))) is not fits
+
+
+def test_a_pair_that_nobody_can_judge_is_unseen_and_not_taken_for_one_that_fits(redis_url):
+    url = StoreUrl.parse("redis", redis_url)
+    opened = open_server(url, 5, 5, Translation(url))
+    known = diagnosis(url, opened, lambda: None, lambda: None)
+    assert known.mismatches == tuple(
+        redis_mismatches(redis.__version__, opened.info["redis_version"])
+    )
+    for told in ({"server_name": "valkey"}, {"dragonfly_version": "df-v1.2"}):
+        other = dataclasses.replace(opened, info={**opened.info, **told})
+        unknown = diagnosis(url, other, lambda: None, lambda: None)
+        assert unknown.mismatches is None
+        assert any("fits a server" in each for each in unknown.unseen)
+    unseen = []
+    assert milvus_diagnosis._judged_mismatches(Release((), "master-20260101-abc"), unseen) is None
+    assert "fits Milvus master-20260101-abc" in unseen[0]
+    fitting = Release((2, 3), "2.3.5")
+    assert milvus_diagnosis._judged_mismatches(fitting, []) is not None
+
+
+def test_a_neo4j_that_tells_no_address_of_its_own_leaves_it_open_what_stands_in_between():
+    url, unseen = StoreUrl.parse("neo4j", "bolt://db:7687"), []
+    assert neo4j_diagnosis._between(url, [{"address": None}], unseen) is None
+    assert len(unseen) == 1
+    assert neo4j_diagnosis._between(url, [{"address": "db:7687"}], unseen) == ()
+    assert len(unseen) == 1
 
 
 def test_a_record_that_cannot_be_read_is_no_ready_store(stores, tmp_path):

@@ -13,6 +13,7 @@ import pytest
 from pymilvus import DataType
 from pymilvus.client.connection_manager import ConnectionManager
 from pymilvus.exceptions import MilvusException
+from pymilvus.grpc_gen import common_pb2, milvus_pb2
 
 from is_db_bootstrap.blueprint import Blueprint, Index
 from is_db_bootstrap.blueprints import novel_genesis
@@ -25,6 +26,7 @@ from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.changes import CONTRACT_PROPERTY
 from is_db_bootstrap.stores.milvus.errors import exists_already
 from is_db_bootstrap.stores.milvus.schema import schema
+from milvus_gateway import gateway
 from servers import milvus_client
 
 pytestmark = pytest.mark.milvus
@@ -458,6 +460,26 @@ def test_a_dropped_index_of_a_collection_with_rows_is_built_again(client, new, f
     assert result.outcome is Outcome.CHANGED, result
     assert count(client, "novel_embeddings") == 50
     assert run(new()).outcome is Outcome.UNCHANGED
+
+
+@on("lite")
+def test_an_index_that_is_told_as_finished_is_awaited_until_no_row_is_left(new, milvus_url):
+    """Its state may be `Finished` while rows are pending (milvus#40580)."""
+    looks = []
+
+    def pending(answer):
+        told = milvus_pb2.DescribeIndexResponse.FromString(answer)
+        looks.append(len(told.index_descriptions))
+        for each in told.index_descriptions:
+            each.state = common_pb2.IndexState.Finished
+            each.pending_index_rows = 7
+        return told.SerializeToString()
+
+    with gateway(milvus_url, rewrites={"DescribeIndex": pending}) as url:
+        result = run(new(url=url, index_timeout_s=1))
+    assert "was not built within 1 s; 7 rows left" in result.error.message, result
+    assert sum(looks) > 2
+    assert run(new()).outcome is Outcome.CHANGED
 
 
 def test_the_result_says_that_trie_stands_in_for_inverted(new, is_lite):

@@ -207,10 +207,37 @@ def test_roles_of_milvus_with_just_the_printed_privileges_do_all(user_with, root
     for lacking in listed(Purpose.VERIFY):
         if "GetLoad" in lacking:
             continue  # for newer versions
+        if is_for_a_missing_alias(lacking):
+            continue  # the alias is there
         url = user_with([each for each in listed(Purpose.VERIFY) if each != lacking])
         told = lacking.replace("ROLE", url.username)
         result = run_when_granted(url, Mode.VERIFY, lambda result, told=told: names(result, told))
         assert (result.exit_code, names(result, told)) == (5, True), result
+
+
+def is_for_a_missing_alias(statement):
+    """Whether a privilege is needed only while an alias is missing."""
+    return any(f"privilege='{name}'" in statement for name in MISSING_ALIAS)
+
+
+MISSING_ALIAS = ("GetStatistics", "Query", "ListAliases")
+
+
+def test_a_role_with_just_the_printed_privileges_completes_a_run_killed_before_its_alias(
+    user_with, root
+):
+    drop_all(root)
+    url = user_with(listed(Purpose.APPLY))
+    assert run_when_granted(url, Mode.APPLY, lambda result: result.ok).ok
+    [declared] = BLUEPRINT.collections
+    reader = user_with(listed(Purpose.VERIFY))
+    for release in (lambda: None, lambda: root.release_collection(declared.name)):
+        release()
+        root.drop_alias(declared.alias)
+        looked = run_when_granted(reader, Mode.VERIFY, lambda result: result.exit_code == 3)
+        assert looked.exit_code == 3, looked
+        result = run(url)
+        assert (result.exit_code, result.outcome) == (0, Outcome.CHANGED), result
 
 
 def names(result, statement):
@@ -219,7 +246,13 @@ def names(result, statement):
     return statement in hint and hint.count("client.grant_privilege") == 1
 
 
-@pytest.mark.parametrize("lacking", [each for each in listed(Purpose.APPLY) if "Get" not in each])
+def needed_by_a_first_run():
+    """What `apply` needs on an empty Milvus 2.3."""
+    is_looked_at = (each for each in listed(Purpose.APPLY) if "Get" not in each)
+    return [each for each in is_looked_at if not is_for_a_missing_alias(each)]
+
+
+@pytest.mark.parametrize("lacking", needed_by_a_first_run())
 def test_apply_on_milvus_without_one_of_the_privileges_names_it_and_makes_nothing(
     user_with, root, lacking
 ):

@@ -11,6 +11,7 @@ from pymilvus import MilvusClient
 from is_db_bootstrap.blueprint import Blueprint, Collection, Field, Index
 from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.engine.memory import Member
+from is_db_bootstrap.engine.memory_text import to_text
 from is_db_bootstrap.errors import AccessDenied, StoreBusy, StoreConflict
 from is_db_bootstrap.results import Change, Mode, Outcome
 from is_db_bootstrap.settings import Timing
@@ -281,7 +282,7 @@ def test_a_recall_after_a_plan_makes_no_call_of_its_own(new, monkeypatch):
 def test_a_blueprint_made_from_what_exists_has_no_record_in_it(new, milvus_url):
     store = converged(new())
     store.remember(record("milvus"))
-    memory_collection.write(store._server, KEY, "a record")
+    memory_collection.write(store._server, KEY, "mine", "a record")
     found = read_existing(store._url, Timing(connect_timeout_s=60), None)
     (read,) = found.declared["collections"]
     assert read.name == "docs_v1"
@@ -336,12 +337,12 @@ def test_a_record_of_a_newer_version_under_our_key_is_left(new, client):
 def test_a_tiny_collection_that_does_not_show_its_record_leaves_the_earlier_one(
     new, milvus_url, client
 ):
-    memory_collection.write(converged(new())._server, KEY, "an earlier record")
+    memory_collection.write(converged(new())._server, KEY, "mine", "an earlier record")
     with gateway(milvus_url, swallows=("CreateCollection",)) as url:
         store = new(url=url)
         store.ping(60)
         with pytest.raises(StoreBusy, match="is not shown there"):
-            memory_collection.write(store._server, KEY, "a later record")
+            memory_collection.write(store._server, KEY, "mine", "a later record")
         store.close()
     [name] = [name for name in client.list_collections() if memory_collection.is_memory(name)]
     assert "an earlier record" in str(client.describe_collection(name))
@@ -372,6 +373,28 @@ def test_a_server_that_refuses_properties_keeps_records_in_tiny_collections(
         assert found.missing == ("docs_v1", "alias docs")
         assert len(found.memories) == 2
         store.close()
+
+
+@on("lite")
+def test_records_of_another_blueprint_in_tiny_collections_are_neither_read_nor_counted(
+    new, milvus_url, client, monkeypatch
+):
+    monkeypatch.setattr(memory_properties, "MOST_RECORDS", 2)
+    with gateway(milvus_url, "AlterCollection") as url:
+        assert run_remembered(new(url=url)).outcome is Outcome.CHANGED
+        server = converged(new(url=url))._server
+        newer = to_text(record("milvus", "c" * 32, blueprint="yours")).replace(
+            '"format": 1', '"format": 2'
+        )
+        for key, text in (("b" * 32, "no record"), ("c" * 32, newer)):
+            memory_collection.write(server, key, "yours", text)
+        found = recalled(new(url=url))
+        assert (len(found.memories), found.remarks, found.full) == (1, (), "")
+        assert run_remembered(new(url=url), "g").outcome is Outcome.CHANGED
+        # One that an earlier version wrote says of no blueprint but in its text.
+        monkeypatch.setattr(memory_collection, "_blueprint_of", lambda _: "")
+        with pytest.raises(StoreConflict, match="cannot be read"):
+            recalled(new(url=url))
 
 
 @on("2.3")

@@ -294,6 +294,19 @@ def test_broken_cypher_in_the_second_of_three_files_keeps_the_first_and_does_not
     ]
 
 
+@both
+def test_the_old_syntax_of_a_constraint_is_refused_by_the_server_with_its_line(store, query):
+    """`check` takes `ON … ASSERT`, which servers before Neo4j 5 took."""
+    old = "CREATE (:X);\nCREATE CONSTRAINT old ON (n:X) ASSERT n.id IS UNIQUE;"
+    with pytest.raises(
+        ChangeFailed, match=r"V1__a\.cypher, statement 2 \(line 2\) was refused: .*ASSERT"
+    ) as caught:
+        run(store({"V1__a.cypher": old}))
+    assert caught.value.subject == "V1__a.cypher"
+    assert recorded(query) == []
+    assert query("SHOW CONSTRAINTS YIELD name WHERE name = 'old' RETURN name") == []
+
+
 def test_a_changed_applied_file_is_a_conflict_that_names_both_checksums(store):
     run(store({"V001__a.cypher": "CREATE (:A);\n"}))
     with pytest.raises(

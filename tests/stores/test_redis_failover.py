@@ -114,7 +114,7 @@ def test_a_master_that_is_cut_off_from_the_sentinels_is_not_told_as_done(watched
     assert result.exit_code == 4, result
     error = result.stores[0].exception
     assert f"call 127.0.0.1:{new} the master now" in error.message
-    assert f"has written to 127.0.0.1:{old}" in error.message
+    assert f"has worked on 127.0.0.1:{old}" in error.message
     watched.ask(old, "REPLICAOF", "127.0.0.1", new)
 
 

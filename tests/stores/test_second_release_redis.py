@@ -6,6 +6,7 @@ are in the store.
 
 from __future__ import annotations
 
+import subprocess
 from dataclasses import dataclass, replace
 
 import pytest
@@ -14,11 +15,13 @@ import redis
 from is_db_bootstrap.blueprint import Blueprint, Channel, KeyPattern
 from is_db_bootstrap.blueprint.check import check
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine.memory_text import to_text
 from is_db_bootstrap.errors import ConfigurationError
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.keyspace import Keyspace
+from memories import record
 
 pytestmark = pytest.mark.redis
 
@@ -182,3 +185,31 @@ def test_a_version_between_two_others_is_a_conflict_that_says_what_to_type(redis
     error = refused.stores[0].error
     assert "Recorded since then: add key token. Declared instead: change key cart" in error.message
     assert "redis-cli DEL is-db-bootstrap:conventions:shop" in error.hint
+
+
+def test_the_way_out_of_a_record_that_cannot_be_read_removes_that_record_alone(redis_url):
+    """The command is run as it is told, in the database of the address."""
+    url = redis_url.removesuffix("/0") + "/3"
+    key = "is-db-bootstrap:memory:shop"
+    other = to_text(record("redis", "b" * 32))
+    with redis.Redis.from_url(url, decode_responses=True) as client:
+        client.flushdb()
+        client.set(key, f"{other}\n\nno record")
+        refused = orchestrator(url, RELEASE).run()
+        assert (refused.exit_code, refused.stores[0].outcome) == (6, Outcome.FAILED)
+        assert f"line 3 of {key}" in refused.stores[0].error.message
+        run_as_told(refused.stores[0].error.hint, url)
+        assert [line for line in client.get(key).split("\n") if line] == [other]
+        assert orchestrator(url, RELEASE).run(Mode.PLAN).ok
+        client.set(key, "no record")
+        run_as_told(orchestrator(url, RELEASE).run().stores[0].error.hint, url)
+        assert not client.exists(key)
+
+
+def run_as_told(hint, url):
+    """Run what a hint ends with, on the server of the address."""
+    command = hint.rpartition(": ")[2].removesuffix(".")
+    assert command.startswith("redis-cli -n 3 "), command
+    parsed = StoreUrl.parse("redis", url)
+    client = f"redis-cli -h {parsed.host} -p {parsed.port(6379)} "
+    subprocess.run(["sh", "-c", command.replace("redis-cli ", client)], check=True)

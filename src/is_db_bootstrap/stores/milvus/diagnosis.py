@@ -15,6 +15,7 @@ from is_db_bootstrap.results import Diagnosis, Fact, Privilege
 
 if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
+    from is_db_bootstrap.stores.milvus.releases import Release
     from is_db_bootstrap.stores.milvus.server import Server
 
 #: The role that may do everything.
@@ -31,6 +32,11 @@ def diagnosis(url: StoreUrl, server: Server) -> Diagnosis:
     client = server.client
     release = server.told_release
     names = client.list_collections(**server.look_options)
+    unseen = [
+        "the clock, which Milvus does not tell",
+        "whether a quota denies writes, which Milvus tells only when it is written to",
+        "what stands in between besides a proxy that a variable of the environment names",
+    ]
     return Diagnosis(
         facts=(
             Fact("server", release.label),
@@ -39,16 +45,22 @@ def diagnosis(url: StoreUrl, server: Server) -> Diagnosis:
             Fact("collections", str(len(names))),
         ),
         clock_difference_s=None,
-        between=(f"{proxy}. {proxy.way_around}",) if proxy is not None else (),
-        mismatches=()
-        if release.is_lite
-        else tuple(mismatches(pymilvus.__version__, release.version)),
+        between=(f"{proxy}. {proxy.way_around}",) if proxy is not None else None,
+        mismatches=_judged_mismatches(release, unseen),
         privileges=(privilege_of(url, server),),
-        unseen=(
-            "the clock, which Milvus does not tell",
-            "whether a quota denies writes, which Milvus tells only when it is written to",
-        ),
+        unseen=tuple(unseen),
     )
+
+
+def _judged_mismatches(release: Release, unseen: list[str]) -> tuple[str, ...] | None:
+    """The versions that do not fit. None where nobody knows, which goes to `unseen`.
+
+    Milvus Lite has numbers of its own, and a build of a branch is named after the branch.
+    """
+    if not release.is_lite and _release(release.version):
+        return tuple(mismatches(pymilvus.__version__, release.version))
+    unseen.append(f"whether pymilvus {pymilvus.__version__} fits {release.label}")
+    return None
 
 
 def mismatches(client: str, server: str) -> Iterator[str]:

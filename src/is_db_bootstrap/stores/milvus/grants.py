@@ -79,6 +79,7 @@ def _looking(collections: Sequence[Collection]) -> Iterator[_Needed]:
     for each in collections:
         if each.alias:
             yield everywhere("DescribeAlias"), "to see where an alias leads", ""
+            yield from _finding_home(each.name)
         if each.load:
             reason = f"to see whether {each.name} is loaded"
             yield on_collection("GetLoadState", each.name), reason, ""
@@ -86,6 +87,20 @@ def _looking(collections: Sequence[Collection]) -> Iterator[_Needed]:
         if each.partition_names:
             reason = f"to see the partitions of {each.name}"
             yield on_collection("ShowPartitions", each.name), reason, ""
+
+
+def _finding_home(name: str) -> Iterator[_Needed]:
+    """What is asked while an alias is missing, as after a run that was killed before it made it.
+
+    `Server.alias_home` and `MemoryProperties._parts` ask it. Rows of a collection that is loaded
+    are counted by a query, and others by the statistics.
+    """
+    yield everywhere("ListAliases"), "to see whether an earlier version is in use", ""
+    reason = f"to see whether {name} has rows, while its alias is missing"
+    yield on_collection("GetLoadState", name), reason, ""
+    yield on_collection("Load", name), reason, _LOOKS_BY_LOADING
+    yield on_collection("GetStatistics", name), reason, ""
+    yield on_collection("Query", name), reason, ""
 
 
 def _making(collections: Sequence[Collection]) -> Iterator[_Needed]:

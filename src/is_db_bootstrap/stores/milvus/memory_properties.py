@@ -142,7 +142,7 @@ class MemoryProperties:
 
     def _kept(self, seen: Sequence[Seen]) -> list[Kept]:
         found = [_kept(*each) for one in seen for each in one.properties]
-        return found or memory_collection.kept(self._server)
+        return found or memory_collection.kept(self._server, self._blueprint.name)
 
     def _read(self, found: Sequence[Kept]) -> Recalled:
         """Of several records under one key, the latest. A key of a newer version is not ours."""
@@ -166,8 +166,12 @@ class MemoryProperties:
         if seen.alias_leads:
             yield f"alias {alias}", True
             return
-        has_data = is_there and (place in known or self._server.stored_rows(place) > 0)
-        yield f"alias {alias}", has_data
+        yield f"alias {alias}", is_there and (place in known or self._has_rows(place))
+
+    def _has_rows(self, name: str) -> bool:
+        """Whether a collection has rows. A missing right to see that is named for it alone."""
+        with self._errors(name):
+            return self._server.stored_rows(name) > 0
 
     def _is_other_there(self, seen: Seen) -> bool:
         """Whether an earlier version is there, to which a missing alias is to lead."""
@@ -189,7 +193,7 @@ class MemoryProperties:
             try:
                 with self._errors(name, change):
                     if not self._set(name, key, text):
-                        memory_collection.write(self._server, memory.key, text)
+                        memory_collection.write(self._server, memory.key, memory.blueprint, text)
                         return None
             except AccessDenied as exc:
                 return _NO_PRIVILEGE.format(name=name, told=exc.message)

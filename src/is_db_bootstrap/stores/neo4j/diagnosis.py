@@ -27,11 +27,6 @@ Rows = Sequence[Mapping[str, Any]]
 
 _CLOCK = "RETURN datetime.realtime().epochMillis / 1000.0 AS clock"
 _DATABASES = "SHOW DATABASES YIELD name, address, role, access, currentStatus, writer, home"
-#: How the server sees our connection. Its last part is the name by which this driver is known.
-_CONNECTION = """
-CALL dbms.listConnections() YIELD userAgent, clientAddress
-WHERE userAgent ENDS WITH $tag RETURN clientAddress
-"""
 #: The major versions of servers that each major version of the driver is made for, and since when
 #: servers are named after years (Neo4j's "Supported versions" of its drivers).
 _SERVERS_OF_DRIVER = {"4": ("4",), "5": ("4", "5", "year"), "6": ("4", "5", "year")}
@@ -49,7 +44,7 @@ def diagnosis(
     asked_at = time.time()
     [row] = ask(_CLOCK, None)
     answered_at = time.time()
-    unseen = []
+    unseen: list[str] = []
     databases: Rows = ()
     try:
         databases = ask(_DATABASES, "system")
@@ -58,7 +53,7 @@ def diagnosis(
     return Diagnosis(
         facts=tuple(_facts(server, databases, protocol)),
         clock_difference_s=row["clock"] - (asked_at + answered_at) / 2,
-        between=tuple(_between(url, databases)) if databases else None,
+        between=_between(url, databases, unseen),
         mismatches=_judged_mismatches(server, unseen),
         privileges=(_for_apply(url.database, privileges),),
         unseen=tuple(unseen),
@@ -115,13 +110,21 @@ def mismatches(driver: str, server: str) -> Iterator[str]:
         )
 
 
-def _between(url: StoreUrl, databases: Rows) -> Iterator[str]:
-    """What the address that a server calls its own tells of the way to it."""
+def _between(url: StoreUrl, databases: Rows, unseen: list[str]) -> tuple[str, ...] | None:
+    """What the address that a server calls its own tells of the way to it.
+
+    None where no such address was told, which goes to `unseen`.
+    """
     ours = addresses_of(url)
     theirs = {row["address"].lower() for row in databases if row["address"]}
-    if theirs and not ours & theirs:
-        yield (
-            f"The server calls itself {', '.join(sorted(theirs))}, and was reached as"
-            f" {', '.join(sorted(ours))}. Through a port-forward, a proxy or a NAT only bolt://"
-            " works, unless server.bolt.advertised_address is what clients use."
-        )
+    if not theirs:
+        unseen.append("what stands in between, which the server's own address would tell")
+        return None
+    if ours & theirs:
+        return ()
+    told = (
+        f"The server calls itself {', '.join(sorted(theirs))}, and was reached as"
+        f" {', '.join(sorted(ours))}. Through a port-forward, a proxy or a NAT only bolt://"
+        " works, unless server.bolt.advertised_address is what clients use."
+    )
+    return (told,)

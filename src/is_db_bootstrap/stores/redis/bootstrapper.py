@@ -32,10 +32,11 @@ from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.redis import lock as redis_lock
 from is_db_bootstrap.stores.redis import memory_record, planned_commands, probe
 from is_db_bootstrap.stores.redis.compare import Comparison
+from is_db_bootstrap.stores.redis.connection import command_line
 from is_db_bootstrap.stores.redis.errors import SELFTEST_KEY, Translation
 from is_db_bootstrap.stores.redis.guarded import GuardedWrites
 from is_db_bootstrap.stores.redis.key_audit import Audit
-from is_db_bootstrap.stores.redis.key_reader import names_after
+from is_db_bootstrap.stores.redis.key_reader import KeyReader, names_after
 from is_db_bootstrap.stores.redis.lock import Lease
 from is_db_bootstrap.stores.redis.probe import PREFIX
 from is_db_bootstrap.stores.redis.server import (
@@ -52,6 +53,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.grant_list import GrantWish, RoleGrants
     from is_db_bootstrap.results import Diagnosis
     from is_db_bootstrap.rungs import RungResult
+    from is_db_bootstrap.stores.recalled import Recalled
     from is_db_bootstrap.stores.redis.convention_record import Record
     from is_db_bootstrap.stores.redis.lifetimes import MissingLifetimes
 
@@ -90,7 +92,8 @@ class RedisBootstrapper:
         #: Whether the blueprint can live with an empty Redis.
         self.is_cache = not blueprint.durable_keys
         self._errors = Translation(self._url)
-        self._comparison = Comparison(blueprint, self._record_key)
+        self._command_line = command_line(self._url)
+        self._comparison = Comparison(blueprint, self._record_key, self._command_line)
         self._server: Server | None = None
         self._guarded: GuardedWrites | None = None
         self._audit: Audit | None = None
@@ -246,7 +249,7 @@ class RedisBootstrapper:
             except AccessDenied as exc:
                 unable = self._not_remembered(exc)
             seen = None
-        recalled = memory_record.read(self._memory_key, self._blueprint.name, seen)
+        recalled = self._read_memory(seen)
         is_blank = not has_conventions and seen is None and not unable
         return Recall(
             place=f"database {int(self._url.database or 0)}",
@@ -258,6 +261,11 @@ class RedisBootstrapper:
             newer_keys=recalled.newer_keys,
             remarks=recalled.remarks,
         )
+
+    def _read_memory(self, value: bytes | None) -> Recalled:
+        """The records in a value of our key. Raises `StoreConflict` for a record that is broken."""
+        name = self._blueprint.name
+        return memory_record.read(self._memory_key, name, value, self._command_line)
 
     def memory_refusal(self) -> str:
         """Why this user may not write the record. Nothing is changed."""
@@ -291,24 +299,19 @@ class RedisBootstrapper:
     def _write_memory(self, memory: Memory) -> str | None:
         with self._errors(self._memory_key):
             found = self._commands.get(self._memory_key)
-        memory_record.read(self._memory_key, self._blueprint.name, found)
+        self._read_memory(found)
         value = memory_record.written(found, memory)
         if value is None:
             return memory_record.full(self._memory_key, found)
         with self._errors(self._memory_key):
-            expected: dict[str, bytes | None] = {self._memory_key: found}
-            lease = self._held_lease
-            if lease is not None and self._opened.is_cluster:
-                self._check_lease(lease)
-            elif lease is not None:
-                expected[lease.key] = lease.value
+            expected = self._expected(self._memory_key, found)
             is_written = self._writes.write(expected, ("SET", self._memory_key, value))
             is_kept = is_written and self._commands.get(self._memory_key) == value
         if is_kept:
             self._refuse_other_master()
             return None
-        if lease is not None:
-            self._check_lease(lease)
+        if self._held_lease is not None:
+            self._check_lease(self._held_lease)
         raise StoreBusy(
             self.name,
             f"{self._memory_key} was written by another run at this moment.",
@@ -348,12 +351,7 @@ class RedisBootstrapper:
         before = self._comparison.read(self._planned_on)
         text = self._comparison.next_record(before, self._opened.now_s()).text().encode()
         with self._errors(self._record_key, change):
-            expected: dict[str, bytes | None] = {self._record_key: self._planned_on}
-            lease = self._held_lease
-            if lease is not None and self._opened.is_cluster:
-                self._check_lease(lease)
-            elif lease is not None:
-                expected[lease.key] = lease.value
+            expected = self._expected(self._record_key, self._planned_on)
             written = self._writes.write(expected, ("SET", self._record_key, text))
         if not written:
             return self._not_written()
@@ -391,6 +389,20 @@ class RedisBootstrapper:
     def _held_lease(self) -> Lease | None:
         """The lease of this run, unless it has none or has given it back."""
         return None if self._lease is None or self._lease.ended else self._lease
+
+    def _expected(self, key: str, value: bytes | None) -> dict[str, bytes | None]:
+        """What has to hold while we write: a key has its value, and the lock is ours.
+
+        In a cluster the lock has a server of its own, so it is asked now. Raises `StoreUnavailable`
+        when it was lost.
+        """
+        lease = self._held_lease
+        if lease is None:
+            return {key: value}
+        if self._opened.is_cluster:
+            self._check_lease(lease)
+            return {key: value}
+        return {key: value, lease.key: lease.value}
 
     def _check_lease(self, lease: Lease) -> None:
         if not lease.confirm():
@@ -459,7 +471,7 @@ class RedisBootstrapper:
                 subject=self._record_key,
             )
         with self._errors():
-            count = sum(int(master.dbsize()) for master in self._opened.masters())
+            count = sum(KeyReader(master).count_keys() for master in self._opened.masters())
         findings = self.audit() if count else ()
         is_blank = not count and self._planned_on is None
         return adoption.adoption(plan, findings, is_blank=is_blank)

@@ -28,15 +28,16 @@ _NAMED = 3
 class Comparison:
     """What `blueprint` declares, beside what `record_key` holds.
 
-    `first_seen` is the text that this run found when it looked first, None when there was none.
-    Times are seconds since 1970 by the server's clock.
+    `client` is how a person calls `redis-cli`. `first_seen` is the text that this run found when it
+    looked first, None when there was none. Times are seconds since 1970 by the server's clock.
     """
 
-    def __init__(self, blueprint: Blueprint, record_key: str) -> None:
+    def __init__(self, blueprint: Blueprint, record_key: str, client: str) -> None:
         self.declared = Record.declared(blueprint)
         self.first_seen: bytes | None = None
         self._keys = blueprint.keys
         self._record_key = record_key
+        self._client = client
 
     def read(self, text: bytes | None) -> Record | None:
         """The record in `text`. Raises `StoreConflict` when it is something else."""
@@ -158,7 +159,7 @@ class Comparison:
             f"{changed_entries(before, self.declared.entries) or 'nothing else'}."
             " Nothing was changed.",
             hint="Bring both lines together in one version, or delete that key to have this "
-            f"version's conventions recorded: redis-cli DEL {self._record_key}.",
+            f"version's conventions recorded: {self._client} DEL {self._record_key}.",
             subject=self._record_key,
         )
 

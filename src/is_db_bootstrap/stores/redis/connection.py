@@ -44,6 +44,12 @@ class Place:
         return cls(servers, url.service, is_cluster)
 
 
+def command_line(url: StoreUrl) -> str:
+    """How a person calls `redis-cli` for the database of an address, besides host and user."""
+    has_number = url.database not in {"", "0"}
+    return f"redis-cli -n {url.database}" if has_number else "redis-cli"
+
+
 def default_port(url: StoreUrl) -> int:
     """The port of a server of an address that names none."""
     return SENTINEL_PORT if SENTINEL in url.scheme.split("+") else KIND.default_port

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
@@ -31,6 +32,16 @@ if TYPE_CHECKING:
     from is_db_bootstrap.stores.redis.server import Server
 
 
+#: The servers that each major version of redis-py is made for: from, and up to. None: all newer
+#: ones (the table "Supported Redis Versions" in the README of redis-py 8.1).
+_SERVERS_OF_CLIENT: Mapping[str, tuple[str, str | None]] = {
+    "5": ("5.0", "7.4"),
+    "6": ("7.2", None),
+    "7": ("7.2", None),
+    "8": ("7.2", None),
+}
+
+
 def diagnosis(
     url: StoreUrl,
     server: Server,
@@ -50,10 +61,46 @@ def diagnosis(
         facts=tuple(_facts(server)),
         clock_difference_s=server.now_s() - time.time() if server.tells_time else None,
         between=_between(url, node, unseen),
-        mismatches=(),
+        mismatches=_judged_mismatches(server.info, unseen),
         privileges=(_for_verify(check_reading), _for_apply(check_rights)),
         unseen=tuple(unseen),
     )
+
+
+def _judged_mismatches(info: Mapping[str, Any], unseen: list[str]) -> tuple[str, ...] | None:
+    """The versions that do not fit. None where nobody knows, which goes to `unseen`.
+
+    Servers that only speak the protocol have versions of their own, besides one of Redis.
+    """
+    client, version = redis.__version__, str(info["redis_version"])
+    name = "dragonfly" if "dragonfly_version" in info else str(info.get("server_name", "redis"))
+    made_for = _SERVERS_OF_CLIENT.get(client.partition(".")[0])
+    if name == "redis" and made_for is not None and _release(version):
+        return tuple(mismatches(client, version))
+    unseen.append(f"whether redis-py {client} fits a server {name} {version}")
+    return None
+
+
+def mismatches(client: str, server: str) -> Iterator[str]:
+    """Whether redis-py is made for a Redis of this version."""
+    made_for = _SERVERS_OF_CLIENT.get(client.partition(".")[0])
+    found = _release(server)
+    if made_for is None or not found:
+        return
+    oldest, newest = made_for
+    if found < _release(oldest) or (newest is not None and found > _release(newest)):
+        span = f"{oldest} to {newest}" if newest else f"{oldest} and newer"
+        others = [major for major, span in _SERVERS_OF_CLIENT.items() if span != made_for]
+        yield (
+            f"redis-py {client} is made for Redis {span}, and this one is {server}."
+            f" Install redis-py {others[-1]}.x if a call is refused."
+        )
+
+
+def _release(version: str) -> tuple[int, ...]:
+    """Major and minor. Empty for a version that is written otherwise."""
+    found = re.match(r"(\d+)\.(\d+)", version)
+    return (int(found[1]), int(found[2])) if found else ()
 
 
 def _facts(server: Server) -> Iterator[Fact]:

@@ -61,11 +61,9 @@ class GuardedWrites:
     ) -> None:
         """Find the way that is allowed, and see that it may send the commands of each key.
 
-        Changes nothing.
-
-        `needed` has the names of the commands of each key. `about` translates what is raised about
-        a key. Raises redis-py's `NoPermissionError`,
-        or what the server answers, when neither way is allowed, or a command is not.
+        Changes nothing. `needed` has the names of the commands of each key. `about` translates
+        what is raised about a key. Raises redis-py's `NoPermissionError`, or what the server
+        answers, when neither way is allowed, or a command is not.
         """
         first_key = next(iter(needed))
         with about(first_key):
@@ -79,10 +77,8 @@ class GuardedWrites:
     def write(self, expected: Expected, command: Command) -> bool:
         """Run `command` if every key of `expected` holds its value.
 
-        False, and nothing done, if one does not.
-
-        Raises `redis.WatchError`, and nothing is done, when the keys were touched during each of
-        `TRIES` tries.
+        False, and nothing done, if one does not. Raises `redis.WatchError`, and nothing is done,
+        when the keys were touched during each of `TRIES` tries.
         """
         return self._write(expected, command)
 

@@ -17,14 +17,29 @@ from is_db_bootstrap.stores.redis.kind import KIND
 MOST_RECORDS = 1000
 
 
-def read(key: str, blueprint: str, value: bytes | None) -> Recalled:
-    """The records in the value of a key. Raises `StoreConflict` when one of them is broken."""
-    removal = f"redis-cli DEL {key}"
+def read(key: str, blueprint: str, value: bytes | None, client: str) -> Recalled:
+    """The records in the value of a key. Raises `StoreConflict` when one of them is broken.
+
+    `client` is how a person calls `redis-cli`, which removes a broken one.
+    """
+    numbers = [number for number, line in enumerate(_text(value).split("\n"), 1) if line]
     kept = [
-        Kept(line, f"line {number} of {key}", removal, subject=key)
-        for number, line in enumerate(_lines(value), 1)
+        Kept(
+            line,
+            f"line {number} of {key}",
+            _removal(client, key, number, len(numbers)),
+            subject=key,
+        )
+        for number, line in zip(numbers, _lines(value), strict=True)
     ]
     return read_kept(KIND.name, blueprint, kept)
+
+
+def _removal(client: str, key: str, number: int, count: int) -> str:
+    """What a person runs to remove the line of that number, and no other record."""
+    if count == 1:
+        return f"{client} DEL {key}"
+    return f"{client} GET {key} | sed {number}d | {client} -x SET {key}"
 
 
 def full(key: str, value: bytes | None) -> str:
@@ -46,8 +61,11 @@ def written(value: bytes | None, memory: Memory) -> bytes | None:
 
 
 def _lines(value: bytes | None) -> Sequence[str]:
-    text = (value or b"").decode("utf-8", "surrogateescape")
-    return [line for line in text.split("\n") if line]
+    return [line for line in _text(value).split("\n") if line]
+
+
+def _text(value: bytes | None) -> str:
+    return (value or b"").decode("utf-8", "surrogateescape")
 
 
 def _key_of(line: str) -> str:

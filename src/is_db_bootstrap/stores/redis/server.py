@@ -160,8 +160,8 @@ def refuse_other_master(url: StoreUrl, server: Server, limit_s: float, errors: T
     new, old = (f"{host}:{port}" for host, port in (present, server.master))
     raise StoreUnavailable(
         STORE,
-        f"The Sentinels of {url} call {new} the master now, and this run has written to {old}. "
-        "What it wrote there may be lost.",
+        f"The Sentinels of {url} call {new} the master now, and this run has worked on {old}. "
+        "What it has written there, if anything, may be lost.",
         hint="A fail-over has happened. Run again; what is there is read anew.",
     )
 
