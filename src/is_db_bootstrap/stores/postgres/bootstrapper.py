@@ -264,6 +264,8 @@ class PostgreSQLBootstrapper:
         for the pending steps is missing.
         """
         found = self._planned()
+        revisions = [change.name for change in found.changes if change.kind == "revision"]
+        self._pending.planned_revisions = tuple(revisions)
         gap = self._place.declared.gap if self.tells_gap else ""
         notes = [gap] if gap else []
         driver = self._url.scheme.partition("+")[2]

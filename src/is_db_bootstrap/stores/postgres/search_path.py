@@ -29,7 +29,9 @@ _NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _USUAL_SCHEMA = "public"
 _FIND = """
     SELECT current_schemas(false)::text[], current_setting('search_path'),
-           to_regclass(%s) IS NOT NULL
+           EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = %s AND c.relname = %s
+                     AND has_schema_privilege(n.oid, 'USAGE'))
 """
 _HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
 
@@ -39,7 +41,8 @@ class Found:
     """The search path of a session.
 
     `schemas` are those that are there and that its role may use, in their order. `written` is the
-    path as it was set. `has_record` says that `public` has a version table of Alembic's usual name.
+    path as it was set. `has_record` says that `public` has a version table of Alembic's usual name,
+    and that the role may use `public`.
     """
 
     schemas: tuple[str, ...]
@@ -49,8 +52,7 @@ class Found:
     @classmethod
     def by(cls, session: psycopg.Connection[Any], *, is_new: bool = False) -> Found:
         """The path of a session; of `is_new`, what it would be in a new database."""
-        record = identifier(_USUAL_SCHEMA, TABLE)
-        row = session.execute(_FIND.encode(), [record]).fetchone()
+        row = session.execute(_FIND.encode(), [_USUAL_SCHEMA, TABLE]).fetchone()
         schemas, written, has_record = row or ([], "", False)
         if is_new:
             schemas, has_record = [each for each in schemas if each == _USUAL_SCHEMA], False
