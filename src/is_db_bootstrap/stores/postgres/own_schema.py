@@ -28,7 +28,8 @@ _CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
 _LET_ALL_USE = f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC"
 #: What is no failure: a right that the role lacks, with what is missing for that reason, and an
 #: object that another session has just made. Of two `CREATE … IF NOT EXISTS` at once, one may get a
-#: duplicate. Of two GRANTs, one may get XX000, "tuple concurrently updated".
+#: duplicate. Of two GRANTs, one may get XX000, "tuple concurrently updated". An event trigger that
+#: forbids such statements raises P0001, which says as much as a missing right.
 _LEFT_OUT = (
     psycopg.errors.InsufficientPrivilege,
     psycopg.errors.InvalidSchemaName,
@@ -38,6 +39,7 @@ _LEFT_OUT = (
     psycopg.errors.DuplicateObject,
     psycopg.errors.UniqueViolation,
     psycopg.errors.InternalError_,
+    psycopg.errors.RaiseException,
 )
 
 
