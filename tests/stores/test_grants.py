@@ -28,6 +28,7 @@ from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.privileges import HOMES, QUERY, told_privileges, words_for
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.moves import Upgrade
+from is_db_bootstrap.stores.postgres.sure_needs import sure_needs
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
 from team_project import TeamProject
@@ -455,6 +456,21 @@ def test_an_extension_that_is_only_spoken_of_keeps_nobody_from_applying(admin, t
     statements = [each for each in statements if "dblink" not in each]
     url = admin.role(role, statements, database)
     assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_what_a_function_makes_of_a_text_is_not_taken_for_the_text(tmp_path):
+    written = ['op.add_column(op.f("bill"), x)', 'op.execute(sa.text("ALTER TABLE a ADD b int"))']
+    for body in written:
+        assert sure_needs(chain_files(tmp_path, body), ["r1"]).tables, body
+    made = ['op.add_column(prefixed("users"), x)', 'op.execute(load("ALTER TABLE a ADD b int"))']
+    for body in made:
+        assert not sure_needs(chain_files(tmp_path, body), ["r1"]).tables, body
+
+
+def chain_files(folder, body):
+    made = folder / uuid.uuid4().hex
+    chain(made, body)
+    return {"r1": made / "r1.py"}
 
 
 def test_an_extension_that_a_role_may_not_make_is_named_before_any_revision_runs(admin, tmp_path):
