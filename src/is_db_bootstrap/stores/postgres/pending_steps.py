@@ -67,6 +67,7 @@ class PendingSteps:
                 *history.unread(record),
                 *history.unread_lineage(record),
                 *history.edited(record),
+                *history.undigested(record),
             )
             return Plan(tuple(self._rows.missing(reader)), notes=notes)
         history.refuse_unread(record)
