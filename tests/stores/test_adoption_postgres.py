@@ -137,6 +137,22 @@ def test_a_revision_that_is_edited_after_the_adoption_is_noticed(team, made):
     assert "Revision a1 was edited" in " ".join(run(team, Mode.PLAN).stores[0].notes)
 
 
+def test_digests_that_were_not_kept_are_not_told_as_recorded(team):
+    """Our table is of an earlier version, and may not be altered."""
+    assert run(team, Mode.APPLY).outcome is Outcome.CHANGED
+    sql(
+        team.url,
+        "ALTER TABLE is_db_bootstrap.lineage DROP COLUMN digests;"
+        "CREATE FUNCTION keep() RETURNS event_trigger LANGUAGE plpgsql AS $$ BEGIN"
+        " RAISE 'no' USING ERRCODE = '42501'; END $$;"
+        "CREATE EVENT TRIGGER keep ON ddl_command_start WHEN TAG IN ('ALTER TABLE')"
+        " EXECUTE FUNCTION keep();",
+    )
+    result = run(team)
+    assert result.exit_code == 6, result
+    assert "did not keep the SHA-256 of 2 revision files" in result.stores[0].error.message
+
+
 def test_an_adoption_takes_the_digests_that_an_earlier_one_did_not_record(team):
     refresh(team)
     team.stock("upgrade", "head")

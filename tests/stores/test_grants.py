@@ -20,13 +20,15 @@ from is_db_bootstrap.engine import BootstrapOrchestrator
 from is_db_bootstrap.grant_list import GrantWish, Purpose
 from is_db_bootstrap.render.grants import grants_text
 from is_db_bootstrap.results import Mode, Outcome
-from is_db_bootstrap.settings import StoreUrl
+from is_db_bootstrap.settings import StoreUrl, Timing
 from is_db_bootstrap.stores.milvus import errors as milvus_errors
 from is_db_bootstrap.stores.milvus.bootstrapper import MilvusBootstrapper
 from is_db_bootstrap.stores.milvus.privileges import refused_privilege
 from is_db_bootstrap.stores.neo4j.bootstrapper import Neo4jBootstrapper
 from is_db_bootstrap.stores.neo4j.privileges import HOMES, QUERY, told_privileges, words_for
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
+from is_db_bootstrap.stores.postgres.moves import Upgrade
+from is_db_bootstrap.stores.postgres.sure_needs import sure_needs
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 from is_db_bootstrap.stores.redis.errors import TRANSACTION_RIGHTS
 from milvus_gateway import gateway, privilege_of
@@ -461,6 +463,21 @@ def test_an_extension_that_is_only_spoken_of_keeps_nobody_from_applying(admin, t
     assert run_postgres(url, declared).outcome is Outcome.CHANGED
 
 
+def test_what_a_function_makes_of_a_text_is_not_taken_for_the_text(tmp_path):
+    written = ['op.add_column(op.f("bill"), x)', 'op.execute(sa.text("ALTER TABLE a ADD b int"))']
+    for body in written:
+        assert sure_needs(chain_files(tmp_path, body), ["r1"]).tables, body
+    made = ['op.add_column(prefixed("users"), x)', 'op.execute(load("ALTER TABLE a ADD b int"))']
+    for body in made:
+        assert not sure_needs(chain_files(tmp_path, body), ["r1"]).tables, body
+
+
+def chain_files(folder, body):
+    made = folder / uuid.uuid4().hex
+    chain(made, body)
+    return {"r1": made / "r1.py"}
+
+
 def test_an_extension_that_a_role_may_not_make_is_named_before_any_revision_runs(admin, tmp_path):
     database, role = admin.database(), name("clerk")
     declared = chain(tmp_path / "chain", MADE, 'op.execute("CREATE EXTENSION dblink")')
@@ -538,6 +555,177 @@ def test_a_role_of_a_teams_own_alembic_folder_does_all(admin, tmp_path, monkeypa
     for mode in LOOKS:
         result = run_team(url, mode)
         assert result.ok, result
+
+
+# --- roles that have less, or other things than the printed
+
+
+def login(admin, database, *statements):
+    """A role that may log in, and what `statements` give `{role}`. Returns name and address."""
+    role = name("clerk")
+    made = [f'CREATE ROLE "{role}" LOGIN', f'GRANT CONNECT ON DATABASE "{database}" TO "{role}"']
+    url = admin.role(role, made, database)
+    admin.run(*(each.format(role=role) for each in statements), database=database)
+    return role, url
+
+
+@contextmanager
+def opened(url, declared, **options):
+    store = PostgreSQLBootstrapper(url, declared, **options)
+    try:
+        store.ping(5)
+        yield store
+    finally:
+        store.close()
+
+
+def privileges(url, declared, **options):
+    """What the doctor tells of a role: each privilege, with whether it is there and the GRANT."""
+    with opened(url, declared, **options) as store:
+        return {each.name: each for each in store.diagnose().privileges}
+
+
+def applied(admin, folder, *bodies, schema=None):
+    """A database in which a superuser has applied a chain. Returns its name and the chain."""
+    database = admin.database()
+    declared = chain(folder, *bodies)
+    store = PostgreSQLBootstrapper(f"{admin.server.url}/{database}", declared, schema=schema)
+    assert BootstrapOrchestrator([store]).run().ok
+    return database, declared
+
+
+def test_the_doctor_names_a_schema_that_a_role_may_not_use(admin, tmp_path):
+    database, declared = applied(admin, tmp_path / "chain", MADE, schema="app")
+    role, url = login(admin, database)
+    told = privileges(url, declared, schema="app")
+    lacking = told["use schema app"]
+    assert not lacking.is_granted
+    assert lacking.statement == f'GRANT USAGE ON SCHEMA "app" TO "{role}";'
+    assert not told['read "app"."alembic_version"'].is_granted
+
+
+def test_the_doctor_knows_that_tables_of_our_own_belong_to_another_role(admin, tmp_path):
+    """The right to make tables in our schema writes none of those that are there."""
+    database, declared = applied(admin, tmp_path / "chain", MADE)
+    _, url = login(
+        admin,
+        database,
+        'GRANT USAGE, CREATE ON SCHEMA public TO "{role}"',
+        'GRANT USAGE, CREATE ON SCHEMA is_db_bootstrap TO "{role}"',
+    )
+    keeping = "keep records of our own in schema is_db_bootstrap"
+    found = privileges(url, declared)[keeping]
+    assert not found.is_granted
+    admin.run(found.statement, database=database)
+    assert privileges(url, declared)[keeping].is_granted
+
+
+def test_a_tenant_is_not_hindered_by_the_schema_of_another_one(admin, tmp_path):
+    database, declared = applied(admin, tmp_path / "chain", MADE, schema="tenant_a")
+    _, url = login(admin, database, 'CREATE SCHEMA tenant_b AUTHORIZATION "{role}"')
+    with opened(url, declared, schema="tenant_b") as store:
+        assert store.recorded_blueprints() == {"chain"}
+
+
+def test_a_role_that_may_not_use_public_works_where_its_path_leads(admin, tmp_path):
+    database, declared = admin.database(), chain(tmp_path / "chain", MADE)
+    _, url = login(
+        admin,
+        database,
+        'CREATE SCHEMA tenant AUTHORIZATION "{role}"',
+        'ALTER ROLE "{role}" SET search_path = tenant',
+    )
+    result = run_postgres(url, declared)
+    assert result.outcome is Outcome.CHANGED, result
+
+
+def test_an_upgrade_needs_only_what_its_own_revisions_need(admin, tmp_path):
+    database, _ = applied(admin, tmp_path / "before", MADE)
+    later = 'op.add_column("bill", sa.Column("note", sa.Text))'
+    declared = chain(tmp_path / "after", MADE, 'op.execute("CREATE TABLE b (id int)")', later)
+    _, url = login(
+        admin,
+        database,
+        'GRANT USAGE, CREATE ON SCHEMA public TO "{role}"',
+        'GRANT SELECT, INSERT, UPDATE, DELETE ON alembic_version TO "{role}"',
+    )
+    upgrade = Upgrade(url, declared, "r2", timing=Timing(), schema=None)
+    result = BootstrapOrchestrator([upgrade]).run()
+    assert result.outcome is Outcome.CHANGED, result
+    assert run_postgres(url, declared).exit_code == 5
+
+
+def test_an_extension_that_a_role_may_not_make_is_named_before_its_database_is_made(
+    admin, tmp_path
+):
+    database = f"grants_{uuid.uuid4().hex[:10]}"
+    admin.databases.append(database)
+    bodies = ['op.execute("CREATE EXTENSION hstore")', 'op.execute("CREATE EXTENSION dblink")']
+    declared = chain(tmp_path / "chain", *bodies)
+    role = name("maker")
+    url = admin.role(role, [f'CREATE ROLE "{role}" LOGIN CREATEDB'], database)
+    result = run_postgres(url, declared)
+    assert result.exit_code == 5, result
+    error = result.stores[0].error
+    assert error.message.endswith("create the extension dblink, as revision r2 does.")
+    assert '"dblink"' in error.hint
+    with psycopg.connect(f"{admin.server.url}/postgres") as session:
+        query = "SELECT FROM pg_database WHERE datname = %s"
+        assert session.execute(query, [database]).fetchone() is None
+
+
+def test_a_plan_that_another_role_has_left_fails_no_run_that_is_done(admin, tmp_path):
+    database, _ = applied(admin, tmp_path / "before", MADE)
+    admin.run("UPDATE is_db_bootstrap.lineage SET planned = revisions", database=database)
+    declared = chain(tmp_path / "after", MADE, 'op.execute("CREATE TABLE b (id int)")')
+    _, url = login(
+        admin,
+        database,
+        'GRANT USAGE, CREATE ON SCHEMA public TO "{role}"',
+        'GRANT SELECT, INSERT, UPDATE, DELETE ON alembic_version TO "{role}"',
+    )
+    result = run_postgres(url, declared)
+    assert (result.exit_code, result.outcome) == (0, Outcome.CHANGED), result
+    assert run_postgres(url, declared).outcome is Outcome.UNCHANGED
+
+
+def test_where_a_team_s_env_py_works_is_neither_asked_nor_refused(admin, tmp_path, monkeypatch):
+    """A role may not make tables in `public`, and the team works in a schema of its own."""
+    database = admin.database()
+    _, url = login(
+        admin,
+        database,
+        f'GRANT CREATE ON DATABASE "{database}" TO "{{role}}"',
+        'GRANT USAGE ON SCHEMA public TO "{role}"',
+    )
+    team = TeamProject(tmp_path, url.reveal())
+    monkeypatch.setenv("SHOP_DATABASE", team.address)
+    team.revision("a1", None, "op.execute('CREATE TABLE meta.account (id int)')")
+    declared = load_blueprint(team.toml)
+    with opened(url, declared) as store:
+        last = store.rungs()[-1]
+        assert (last.ok, last.text) == (
+            None,
+            "not asked, because env.py decides in which schema it works",
+        )
+    assert not [each for each in privileges(url, declared) if each.startswith("create tables")]
+    assert run_postgres(url, declared).outcome is Outcome.CHANGED
+
+
+def test_a_record_that_cannot_be_made_for_another_reason_is_no_missing_right(admin, tmp_path):
+    database = admin.database()
+    admin.run(
+        "CREATE FUNCTION public.full() RETURNS event_trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE 'the disk is full' USING ERRCODE = '53100'; END $$",
+        "CREATE EVENT TRIGGER f ON ddl_command_start WHEN TAG IN ('CREATE SCHEMA') "
+        "EXECUTE FUNCTION public.full()",
+        database=database,
+    )
+    result = run_postgres(f"{admin.server.url}/{database}", chain(tmp_path / "chain", MADE))
+    assert result.exit_code != 0
+    error = result.stores[0].error
+    assert error.object == "is_db_bootstrap.lineage", error
+    assert "SQLSTATE 53100" in error.message
 
 
 # --- Neo4j: roles are a part of the Enterprise Edition, which cannot be had here

@@ -290,6 +290,13 @@ def test_a_role_that_may_not_create_tables_fails_on_the_highest_rung(postgres, r
     assert [each.rung for each in told] == list(Rung)
 
 
+@pytest.mark.parametrize("port", ["abc", "0", "65536", "5432,x"])
+def test_what_is_no_port_in_the_query_of_an_address_is_a_wrong_address(port):
+    found, _ = climbed("postgres", f"postgresql://u@h,h/db?port={port}")
+    assert found.exception.exit_code == 2
+    assert "is not a port (1 to 65535)" in found.exception.message
+
+
 @pytest.mark.postgres
 def test_a_role_that_only_reads_is_waited_for_on_the_rung_of_writing(postgres, role):
     admin, address = postgres

@@ -567,6 +567,26 @@ def test_a_role_that_may_not_make_our_schema_is_a_note_and_no_failure(shop):
         shop.admin(f"DROP ROLE {role}")
 
 
+def test_a_plan_that_another_role_has_left_is_no_failure_when_it_is_remembered(shop):
+    role = f"team_{uuid.uuid4().hex[:8]}"
+    shop.admin(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        shop.converge()
+        shop.sql(
+            "UPDATE is_db_bootstrap.lineage SET planned = revisions",
+            "DELETE FROM is_db_bootstrap.memory",
+            f"GRANT SELECT ON alembic_version TO {role}",
+            f"GRANT CREATE, USAGE ON SCHEMA public, is_db_bootstrap TO {role}",
+            f"GRANT ALL ON is_db_bootstrap.memory TO {role}",
+        )
+        host = shop.server.url.rpartition("@")[2].removeprefix("postgresql://")
+        urls = {"postgres_url": f"postgresql://{role}:x@{host}/{shop.database}"}
+        assert changes(shop.converge(urls=urls))["postgres"] == [("memory", "changed")]
+    finally:
+        drop_database(shop.server, shop.database)
+        shop.admin(f"DROP ROLE {role}")
+
+
 def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writes_it(
     shop, monkeypatch
 ):
@@ -617,6 +637,13 @@ def test_what_another_primary_does_not_have_is_told_of_each_kind(shop):
     store, made = made_by(shop)
     assert [each.name for each in made] == ["own", "a1", "a2"]
     assert lost(store, made) == []
+    [a2] = [each for each in made if each.name == "a2"]
+    moves = [replace(a2, kind="downgrade"), replace(a2, kind="stamp"), replace(a2, kind="accept")]
+    assert [each.kind for each in store.lost_changes(moves)] == ["downgrade"]
+    stamps = [replace(a2, kind="stamp", name=each) for each in ("a1", "base")]
+    assert store.lost_changes(stamps) == stamps
+    with pytest.raises(StoreConflict, match="Nothing tells whether index account is there"):
+        store.lost_changes([replace(a2, kind="index", name="account")])
     shop.sql("UPDATE own.alembic_version SET version_num = 'a1'")
     assert lost(store, made) == ["a2"]
     shop.sql("DROP SCHEMA own CASCADE")

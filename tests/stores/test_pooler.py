@@ -22,6 +22,7 @@ from is_db_bootstrap.blueprints.helpdesk import database as helpdesk
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.settings import Settings, StoreUrl
 from is_db_bootstrap.stores.postgres import pooler
+from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import (
     connect,
     pool_mode,
@@ -314,6 +315,36 @@ def test_every_command_works_through_a_pool_in_session_mode(pools, url):
             *words, "-b", "context_service", environ={"POSTGRES_URL": pooled.reveal()}
         )
         assert code == 0, f"{name}: {out} {err}"
+
+
+def test_a_team_s_env_py_applies_through_a_pool_in_session_mode(
+    pools, postgres_url, tmp_path, monkeypatch
+):
+    """The pooler greets with a process that the server does not have, so that is no lock's."""
+    direct = StoreUrl.parse("postgres", postgres_url)
+    with psycopg.connect(direct.reveal(database="postgres"), autocommit=True) as connection:
+        connection.execute(f'CREATE DATABASE "{direct.database}"')
+    pooled = pools.start(direct, "session", default_pool_size=8)
+    team = TeamProject(tmp_path, postgres_url)
+    monkeypatch.setenv("SHOP_DATABASE", pooled.reveal(scheme="postgresql+psycopg"))
+    team.revision("a1", None, 'op.execute("CREATE TABLE a1 (id int)")')
+    words = ("apply", "--only", "postgres", "-b", str(team.toml))
+    code, out, err = command(*words, environ={"POSTGRES_URL": pooled.reveal()})
+    assert code == 0, [*out, err]
+
+
+@pytest.mark.parametrize("is_pooled", [False, True])
+def test_a_pooler_hides_which_sessions_are_left(pools, url, is_pooled):
+    address = pools.start(url, "session", default_pool_size=4) if is_pooled else url
+    store = PostgreSQLBootstrapper(address, load_blueprint("context_service"))
+    try:
+        store.ping(5)
+        assert not store.plan().changes
+        left = store.disconnect()
+    finally:
+        store.close()
+    assert ("it is not known whether the server has ended" in left) == is_pooled, left
+    assert bool(left) == is_pooled
 
 
 def test_a_session_through_a_session_pool_has_its_settings(pools, url):

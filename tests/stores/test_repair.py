@@ -162,6 +162,20 @@ def test_what_somebody_else_makes_meanwhile_is_found(shop):
 
 
 @pytest.mark.postgres
+def test_what_a_rebuild_that_was_cut_off_has_left_goes_with_the_next_rebuild(shop):
+    shop.client.execute("CREATE INDEX idx_orders_status_ccnew ON orders (status)")
+    shop.client.execute(
+        "UPDATE pg_index SET indisvalid = false WHERE indexrelid IN "
+        "('idx_orders_status'::regclass, 'idx_orders_status_ccnew'::regclass)"
+    )
+    done = repair(shop.open())
+    assert done.outcome is Outcome.CHANGED, done
+    query = "SELECT to_regclass('idx_orders_status_ccnew')"
+    assert shop.client.execute(query).fetchone() == (None,)
+    assert not shop.open().verify()
+
+
+@pytest.mark.postgres
 def test_what_was_not_shown_is_not_made(shop):
     shop.client.execute("DROP INDEX idx_orders_status")
     shown = look(shop.open())

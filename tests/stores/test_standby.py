@@ -21,6 +21,7 @@ from is_db_bootstrap.rungs import Rung
 from is_db_bootstrap.settings import RunOptions, Settings, StoreUrl, Timing
 from is_db_bootstrap.stores.postgres.bootstrapper import PostgreSQLBootstrapper
 from is_db_bootstrap.stores.postgres.connection import connect
+from is_db_bootstrap.stores.postgres.run_sessions import RunSessions
 from pages import Reader, blocks, commands
 from servers import DEBIAN_POSTGRES_15
 from standbys import Pair
@@ -317,6 +318,10 @@ def test_an_apply_to_a_standby_that_was_asked_for_ends_at_once(shop):
     result = shop.run(wished)
     assert result.exit_code == 2, result
     assert "asks for a standby (target_session_attrs=standby)" in error_of(result).message
+    sessions = RunSessions(StoreUrl.parse("postgres", wished), TIMING, "public")
+    with pytest.raises(ConfigurationError, match="asks for a standby"):
+        sessions.take_lock(1, "a run")
+    assert sessions.roles.one_server.held is None, "the next try may reach the primary"
 
 
 @pytest.mark.parametrize("driver", ["psycopg", "psycopg2", "asyncpg"])

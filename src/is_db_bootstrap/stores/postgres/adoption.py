@@ -210,3 +210,8 @@ class SchemaAdoption:
             raise self.history.conflict(
                 f"is at {', '.join(record.revisions)}, and what led there was not recorded"
             )
+        if left := self._undigested(record):
+            raise self.history.conflict(
+                f"did not keep the SHA-256 of {counted(len(left), 'revision file')} in "
+                f"{lineage_table.PLACE}"
+            )

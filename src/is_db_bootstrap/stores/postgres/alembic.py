@@ -558,7 +558,8 @@ def create_version_table(
                 raise leads_nowhere(Found.by(connection)) from exc
             _create(connection, f"CREATE SCHEMA IF NOT EXISTS {identifier(place.schema or '')}")
             _create(connection, statement)
-    lineage_table.make(connection)
+    with errors(target, lineage_table.PLACE):
+        lineage_table.make(connection)
 
 
 def _create(connection: psycopg.Connection[Any], statement: str) -> None:

@@ -264,6 +264,8 @@ class PostgreSQLBootstrapper:
         for the pending steps is missing.
         """
         found = self._planned()
+        revisions = [change.name for change in found.changes if change.kind == "revision"]
+        self._pending.planned_revisions = tuple(revisions)
         gap = self._place.declared.gap if self.tells_gap else ""
         notes = [gap] if gap else []
         driver = self._url.scheme.partition("+")[2]
@@ -534,13 +536,7 @@ class PostgreSQLBootstrapper:
         Returns which sessions are still there, as a sentence; empty when there are none. Raises
         `StoreUnavailable` when the server cannot be asked.
         """
-        left = self._sessions.disconnect(self._place.guest_connections)
-        if not left:
-            return ""
-        return (
-            f"The server did not end session {', '.join(map(str, left))} of this run; what it "
-            "does may go on."
-        )
+        return self._sessions.disconnect(self._place.guest_connections)
 
     def close(self) -> None:
         """Release every connection."""

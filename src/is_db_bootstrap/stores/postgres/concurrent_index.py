@@ -120,9 +120,7 @@ class ConcurrentWork:
         if statement.index:
             self._make_room(statement, ask, is_retry=is_retry)
         elif statement.rebuilt and is_retry:
-            left = ask(_one(_LEFT_BY_REBUILD.format(name=literal(statement.rebuilt))))
-            for name in left.split("\n") if left else ():
-                ask(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+            drop_left_by_rebuild(statement, ask)
 
     def _make_room(self, statement: ConcurrentStatement, ask: Ask, *, is_retry: bool) -> None:
         found = invalid_index(statement, ask)
@@ -187,6 +185,13 @@ def invalid_index(statement: ConcurrentStatement, ask: Ask) -> InvalidIndex | No
         return None
     name, is_of_table, *builder = found.split("\n")
     return InvalidIndex(name, is_of_table == "t", "".join(builder))
+
+
+def drop_left_by_rebuild(statement: ConcurrentStatement, ask: Ask) -> None:
+    """Drop the INVALID copies of indexes that earlier tries of a rebuild have left."""
+    left = ask(_one(_LEFT_BY_REBUILD.format(name=literal(statement.rebuilt))))
+    for name in left.split("\n") if left else ():
+        ask(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
 
 
 def asking(session: psycopg.Connection[Any]) -> Ask:

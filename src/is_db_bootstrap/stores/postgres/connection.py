@@ -8,7 +8,6 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -59,7 +58,7 @@ OLDEST = 140000
 TERMINATE_MS = 5000
 #: With a time, it says whether the session has gone (PostgreSQL 14).
 _TERMINATE = """
-    SELECT pid, pg_terminate_backend(pid, %s) FROM pg_stat_activity
+    SELECT pg_terminate_backend(pid, %s) FROM pg_stat_activity
     WHERE pid = %s AND usename = %s AND datname = %s AND application_name = %s
 """
 
@@ -393,15 +392,17 @@ def identity(session: psycopg.Connection[Any]) -> list[Any]:
     return [info.backend_pid, info.user, info.dbname, info.parameter_status("application_name")]
 
 
-def terminated(connection: psycopg.Connection[Any], session: Sequence[Any]) -> list[int]:
+def terminated(connection: psycopg.Connection[Any], session: Sequence[Any]) -> bool | None:
     """End a session on the server, asked through `connection`, and wait until it is gone.
 
-    `session` is its `identity`. Returns its process id if it is not gone.
+    `session` is its `identity`. None: the server lists no such session. Such a session has ended,
+    or its process id is one that a pooler made up.
     """
-    with suppress(psycopg.errors.InsufficientPrivilege):
-        found = connection.execute(_TERMINATE.encode(), [TERMINATE_MS, *session]).fetchall()
-        return [pid for pid, gone in found if not gone]
-    return [session[0]]
+    try:
+        found = connection.execute(_TERMINATE.encode(), [TERMINATE_MS, *session]).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return False
+    return None if found is None else bool(found[0])
 
 
 def refused(

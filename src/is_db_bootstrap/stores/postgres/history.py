@@ -294,6 +294,14 @@ class History:
         """A note that names the applied revisions whose files were edited since."""
         yield from revision_digests.notes(record, self._chain)
 
+    def undigested(self, record: Record) -> Iterator[str]:
+        """A note that says of how many applied revisions no edit could be noticed.
+
+        Where we may not read what is recorded of them, another note says so.
+        """
+        if record.may_read_lineage is not False:
+            yield from revision_digests.notes_of_unknown(record, self._chain)
+
     def unmarked(self, reader: psycopg.Connection[Any]) -> Iterator[str]:
         """A note when this role can write down nowhere what is done."""
         query = own_schema.places(postgres_begun.TABLE, lineage_table.TABLE)

@@ -21,6 +21,7 @@ from psycopg import pq
 
 from is_db_bootstrap.errors import ConfigurationError, StoreUnavailable
 from is_db_bootstrap.rungs import Rung
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl
 
 DEFAULT_PORT = "5432"
+_LAST_PORT = 65535
 #: The option that says which of several servers is wanted.
 WISH = "target_session_attrs"
 #: Words of that option which may lead to a standby, and those which lead to nothing else.
@@ -74,7 +76,8 @@ class Host:
 def hosts_of(url: StoreUrl) -> list[Host]:
     """The servers of an address, in their order.
 
-    Raises `ConfigurationError` when there are several ports, and not one for each host.
+    Raises `ConfigurationError` when there are several ports, and not one for each host, and for
+    what is no port.
     """
     found = [Host(host, port) for host, port in url.servers]
     if said := _values(url, "host"):
@@ -97,10 +100,21 @@ def hosts_of(url: StoreUrl) -> list[Host]:
         pairs = zip(found, ports, strict=True)
         found = [replace(host, port=port or host.port) for host, port in pairs]
     found = [replace(host, port=host.port or DEFAULT_PORT) for host in found]
+    for host in found:
+        _refuse_no_port(url, host.port)
     if len(addresses) != len(found):
         return found
     pairs = zip(found, addresses, strict=True)
     return [replace(host, hostaddr=address) for host, address in pairs]
+
+
+def _refuse_no_port(url: StoreUrl, port: str) -> None:
+    """Raise `ConfigurationError` for what stands in the place of a port and is none."""
+    if not (port.isascii() and port.isdecimal() and 1 <= int(port) <= _LAST_PORT):
+        raise ConfigurationError(
+            f"postgres: {url} has the port {visible(port)}, which is not a port (1 to 65535).",
+            hint="Correct the port.",
+        )
 
 
 def place_arguments(url: StoreUrl) -> dict[str, str]:

@@ -118,10 +118,12 @@ _IS_OURS = "is-db-bootstrap: blueprint "
 _MOST_TRIES = 3
 #: What this version, and earlier ones, write into SQL that others run.
 _RECORDS = re.compile(r"DO \$(do|is_db_bootstrap)\$.*?\$\1\$;?\n*", re.DOTALL)
-#: A dropped schema leaves its row behind.
+#: A dropped schema leaves its row behind. The tables are looked up by name, because `to_regclass`
+#: fails for a schema that this role may not use, such as another tenant's.
 _PRESENT = f"""
-    SELECT DISTINCT blueprint FROM {PLACE}
-    WHERE to_regclass(format('%I.%I', schema_name, table_name)) IS NOT NULL
+    SELECT DISTINCT l.blueprint
+    FROM {PLACE} l JOIN pg_namespace n ON n.nspname = l.schema_name
+    JOIN pg_class c ON c.relnamespace = n.oid AND c.relname = l.table_name
 """  # noqa: S608 - constants
 _ALL = f"SELECT schema_name, table_name, blueprint FROM {PLACE}"  # noqa: S608 - constants
 
@@ -239,8 +241,9 @@ class Plan:
         return self._execute(session, _REACH, count=count, last=last).fetchone() is not None
 
     def forget(self, session: psycopg.Connection[Any]) -> None:
-        """Take the plan away."""
-        self._execute(session, _FORGET_PLAN)
+        """Take the plan away, where this role may. One that stays says no more than was applied."""
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            self._execute(session, _FORGET_PLAN)
 
     def _execute(
         self, session: psycopg.Connection[Any], statement: str, **given: object

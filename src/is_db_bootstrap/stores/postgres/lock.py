@@ -32,6 +32,7 @@ _HELD = (
     " AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())"
     " AND (l.classid::bigint << 32 | l.objid::bigint) = %s"
 )
+_TAKE = "SELECT pg_try_advisory_lock(%s), pg_backend_pid()"
 _CONFIRM = f"SELECT {_HELD} AND l.pid = pg_backend_pid()"
 #: What tells this lock from those of other servers, databases and schemas, and its session from
 #: every other one. A copy of a server has its system identifier, so the timeline is told too. It
@@ -124,11 +125,15 @@ def remove(connection: psycopg.Connection[Any], number: int, seen: PresentLock) 
 
 @dataclass(frozen=True, slots=True)
 class AdvisoryLock:
-    """A held lock, and the connection whose session holds it."""
+    """A held lock, and the connection whose session holds it.
+
+    `pid` is the session's process, as the server calls it. A pooler greets with another number.
+    """
 
     connection: psycopg.Connection[Any]
     number: int
     target: str
+    pid: int
 
     def confirm(self) -> bool:
         """Whether the server still lists the lock as this very session's.
@@ -181,12 +186,12 @@ def take(
     """
     name = owner.encode()[:NAME_BYTES].decode(errors="ignore")
     connection = sessions.locking(name, opened)
-    lock = AdvisoryLock(connection, number, str(sessions.url))
+    target = str(sessions.url)
     try:
-        with errors(lock.target, f"advisory lock {number}"):
-            row = connection.execute("SELECT pg_try_advisory_lock(%s)", [number]).fetchone()
+        with errors(target, f"advisory lock {number}"):
+            row = connection.execute(_TAKE.encode(), [number]).fetchone()
             if row and row[0]:
-                return lock
+                return AdvisoryLock(connection, number, target, row[1])
             found = holder(connection, number)
     except BaseException:
         connection.close()

@@ -26,6 +26,21 @@ SETTINGS = """
 _HAS_SCHEMA = f"SELECT FROM pg_namespace WHERE nspname = '{SCHEMA}'"
 _CREATE_SCHEMA = f"CREATE SCHEMA IF NOT EXISTS {SCHEMA}"
 _LET_ALL_USE = f"GRANT USAGE ON SCHEMA {SCHEMA} TO PUBLIC"
+#: What is no failure: a right that the role lacks, with what is missing for that reason, and an
+#: object that another session has just made. Of two `CREATE … IF NOT EXISTS` at once, one may get a
+#: duplicate. Of two GRANTs, one may get XX000, "tuple concurrently updated". An event trigger that
+#: forbids such statements raises P0001, which says as much as a missing right.
+_LEFT_OUT = (
+    psycopg.errors.InsufficientPrivilege,
+    psycopg.errors.InvalidSchemaName,
+    psycopg.errors.UndefinedTable,
+    psycopg.errors.DuplicateSchema,
+    psycopg.errors.DuplicateTable,
+    psycopg.errors.DuplicateObject,
+    psycopg.errors.UniqueViolation,
+    psycopg.errors.InternalError_,
+    psycopg.errors.RaiseException,
+)
 
 
 def rights(table: str) -> str:
@@ -83,21 +98,21 @@ def statements(table: str, create: Sequence[str]) -> tuple[str, ...]:
 def make(session: psycopg.Connection[Any], table: str, create: Sequence[str]) -> bool:
     """Make the table if it is missing, in autocommit mode. Whether it is there and ours to write.
 
-    What this role may not do is left out.
+    What this role may not do is left out. Raises what psycopg raises for any other reason.
     """
     asked = rights(table)
     row = session.execute(asked.encode()).fetchone()
     if row is not None:
         return bool(row[0])
     wanted = statements(table, create)
-    with suppress(psycopg.Error):
+    with suppress(*_LEFT_OUT):
         return _made_at_once(session, (*wanted, asked))
     # IF NOT EXISTS asks for the right to make schemas also when there is one. It is not atomic
     # either, so of two sessions one may fail: what counts is what is there afterwards.
     if session.execute(_HAS_SCHEMA.encode()).fetchone():
         wanted = wanted[1:]
     for statement in wanted:
-        with suppress(psycopg.Error):
+        with suppress(*_LEFT_OUT):
             session.execute(statement.encode())
     row = session.execute(asked.encode()).fetchone()
     return bool(row and row[0])

@@ -40,6 +40,8 @@ class PendingSteps:
         self._limits_ids = limits_ids
         #: Whether the last plan has a revision, and nothing was imported for it since.
         self.is_import_due = False
+        #: The revisions of the last plan, in their order. A move may plan fewer than are pending.
+        self.planned_revisions: tuple[str, ...] = ()
 
     def planned(self) -> Plan:
         """The steps in their order, with notes on the record."""
@@ -65,6 +67,7 @@ class PendingSteps:
                 *history.unread(record),
                 *history.unread_lineage(record),
                 *history.edited(record),
+                *history.undigested(record),
             )
             return Plan(tuple(self._rows.missing(reader)), notes=notes)
         history.refuse_unread(record)
@@ -170,19 +173,19 @@ class PendingSteps:
             )
 
     def check_rights(self) -> None:
-        """See that the role may do what pending revisions are sure to do. Nothing is changed.
+        """See that the role may do what planned revisions are sure to do. Nothing is changed.
 
         A team's own environment may use another role, so what its revisions need is not known.
         """
-        reader = self._sessions.reader_if_there()
-        if reader is None or self._place.team or not self.is_import_due:
+        if self._place.team or not self.planned_revisions:
             return
-        from is_db_bootstrap.stores.postgres.missing_rights import refuse_missing
+        from is_db_bootstrap.stores.postgres.missing_rights import refuse_extensions, refuse_missing
         from is_db_bootstrap.stores.postgres.sure_needs import sure_needs
 
-        place = self._place
-        record = place.history.read(reader)
-        pending = place.history.compare(record).pending
-        needs = sure_needs(place.chain.files, pending)
+        place, reader = self._place, self._sessions.reader_if_there()
+        needs = sure_needs(place.chain.files, self.planned_revisions)
         with errors(self._sessions.target, place.schema):
+            if reader is None:
+                refuse_extensions(self._sessions.database.maintenance(), needs)
+                return
             refuse_missing(reader, place.schema, place.history.table, needs)

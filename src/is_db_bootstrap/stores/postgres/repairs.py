@@ -1,7 +1,8 @@
 """What `repair` sends to make what is missing and holds no rows.
 
 An index is built while others read and write (CONCURRENTLY), in no transaction. A build that is cut
-off leaves the index INVALID, which the next repair builds again. Everything else of a repair is one
+off leaves the index INVALID, which the next repair builds again, without what a rebuild that was
+cut off has left beside it. Everything else of a repair is one
 transaction.
 """
 
@@ -15,7 +16,11 @@ import psycopg
 
 from is_db_bootstrap.engine.store import MadeByOther
 from is_db_bootstrap.results import Change, Danger, RepairPlan
-from is_db_bootstrap.stores.postgres.concurrent_index import ConcurrentStatement
+from is_db_bootstrap.stores.postgres.concurrent_index import (
+    ConcurrentStatement,
+    asking,
+    drop_left_by_rebuild,
+)
 from is_db_bootstrap.stores.postgres.dangers import PlanDangers
 
 #: What the server says of an object that is there: 42710 for a constraint, a trigger or statistics,
@@ -58,6 +63,16 @@ def _with_places(change: Change, dangers: Iterable[Danger]) -> tuple[Danger, ...
     return tuple(replace(each, statement=min(each.statement or 0, last)) for each in dangers)
 
 
+def _drop_leftovers(session: psycopg.Connection[Any], statement: str) -> None:
+    """Drop the INVALID copies (`…_ccnew`) that a rebuild of these indexes has left, if it is one.
+
+    Nobody reads them, and each write to the table has to keep them up to date.
+    """
+    found = ConcurrentStatement.of(statement)
+    if found is not None and found.rebuilt:
+        drop_left_by_rebuild(found, asking(session))
+
+
 def run(session: psycopg.Connection[Any], change: Change) -> str | None:
     """Send the statements of a change. Returns a remark when it was made meanwhile."""
     is_concurrent = any(map(ConcurrentStatement.of, change.statements))
@@ -67,6 +82,7 @@ def run(session: psycopg.Connection[Any], change: Change) -> str | None:
             # A wait that is cut off would only leave an INVALID index behind.
             session.execute(_LIMIT)
         for statement in change.statements:
+            _drop_leftovers(session, statement)
             session.execute(statement.encode())
         if not is_concurrent:
             session.commit()

@@ -6,7 +6,8 @@ Line ends do not count, because git changes them (`core.autocrlf`). Everything e
 too: what is harmless, a person says with `migrate accept`.
 
 A revision that was applied by other means, or by an earlier version, has no digest. Nothing is
-known of its file then. The next run that writes our row takes the file of that moment.
+known of its file then, which a plan with nothing to do says. The next run that writes our row
+takes the file of that moment.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.results import Drift
-from is_db_bootstrap.wording import noun
+from is_db_bootstrap.wording import counted, noun
 
 if TYPE_CHECKING:
     from is_db_bootstrap.stores.postgres.revisions import Chain, Record
@@ -89,6 +90,17 @@ def unknown(record: Record, chain: Chain) -> tuple[str, ...]:
         for name in applied(record, chain)
         if name not in record.digests or not chain.digests.get(name)
     )
+
+
+def notes_of_unknown(record: Record, chain: Chain) -> Iterator[str]:
+    """A note that says of how many revisions no edit could be noticed."""
+    count = len(unknown(record, chain))
+    if count:
+        yield (
+            f"Of {counted(count, 'applied revision')} no digest is recorded, so an edit of "
+            f"{'its file' if count == 1 else 'their files'} is not noticed. To record the files "
+            f"as they are now: {_ACCEPT} --all"
+        )
 
 
 def notes(record: Record, chain: Chain) -> Iterator[str]:

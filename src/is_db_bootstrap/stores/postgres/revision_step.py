@@ -141,7 +141,8 @@ class RevisionSteps:
 
     def _plan_lineage(self, revisions: Sequence[str]) -> None:
         """Write which revisions this run is about to lead to, before it begins."""
-        self._history.write_plan(self._reader(), revisions)
+        with errors(self._target, lineage_table.PLACE):
+            self._history.write_plan(self._reader(), revisions)
         self._has_planned = True
 
     def _is_lineage_planned(self) -> bool:

@@ -15,14 +15,23 @@ from psycopg import rows
 from is_db_bootstrap.grant_list import Purpose
 from is_db_bootstrap.results import Privilege
 from is_db_bootstrap.rungs import Rung, RungResult
-from is_db_bootstrap.stores.postgres import grant_statements, own_schema
+from is_db_bootstrap.stores.postgres import (
+    begun,
+    grant_statements,
+    lineage_table,
+    memory_table,
+    own_schema,
+)
 from is_db_bootstrap.stores.postgres.connection import identifier
 
 if TYPE_CHECKING:
     import psycopg
 
     from is_db_bootstrap.errors import AccessDenied
+    from is_db_bootstrap.stores.postgres.record_place import RecordPlace
 
+#: The version table is looked up by name, because `to_regclass` fails for a schema that the role
+#: may not use.
 _PRIVILEGES = """
     SELECT current_user::text AS role,
            has_database_privilege(current_database(), 'CREATE') AS database_create,
@@ -31,30 +40,39 @@ _PRIVILEGES = """
                AND coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false)
                AS creates,
            coalesce(has_schema_privilege(to_regnamespace(%(schema)s), 'USAGE'), false) AS uses,
-           has_table_privilege(to_regclass(%(record)s), 'SELECT') AS reads_record,
-           has_table_privilege(to_regclass(%(record)s), 'SELECT')
-               AND has_table_privilege(to_regclass(%(record)s), 'INSERT')
-               AND has_table_privilege(to_regclass(%(record)s), 'UPDATE')
-               AND has_table_privilege(to_regclass(%(record)s), 'DELETE') AS writes_record,
-           to_regnamespace(%(own)s) IS NOT NULL AS has_own,
-           has_schema_privilege(to_regnamespace(%(own)s), 'CREATE') AS creates_in_own,
+           has_table_privilege(record.oid, 'SELECT') AS reads_record,
+           has_table_privilege(record.oid, 'SELECT')
+               AND has_table_privilege(record.oid, 'INSERT')
+               AND has_table_privilege(record.oid, 'UPDATE')
+               AND has_table_privilege(record.oid, 'DELETE') AS writes_record,
            (SELECT rolcreatedb OR rolsuper FROM pg_roles WHERE rolname = current_user) AS createdb
+    FROM (SELECT 1) AS always LEFT JOIN (
+        SELECT c.oid FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relname = %(record_table)s
+          AND CASE WHEN %(record_schema)s::text IS NULL THEN pg_table_is_visible(c.oid)
+                   ELSE n.nspname = %(record_schema)s END
+    ) AS record ON true
 """
+#: Whether the role may write or make each table of ours. It ends with whether our schema is there,
+#: and the name of the role.
+_OUR_TABLES = own_schema.places(begun.TABLE, lineage_table.TABLE, memory_table.TABLE)
 #: What a role is for that needs a privilege, as the command `grants` names it.
 _APPLY, _VERIFY = Purpose.APPLY.value, Purpose.VERIFY.value
 
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What a role works with. `record` is the quoted name of the version table.
+    """What a role works with. `record` is the version table.
 
     `is_missing` says that the database is missing, so that the session is in `postgres`.
+    `is_path_of_team` says that a team's `env.py` decides in which schema it works.
     """
 
     database: str
     schema: str
-    record: str
+    record: RecordPlace
     is_missing: bool = False
+    is_path_of_team: bool = False
 
 
 def privileges_of(session: psycopg.Connection[Any], work: Work) -> Iterator[Privilege]:
@@ -64,8 +82,8 @@ def privileges_of(session: psycopg.Connection[Any], work: Work) -> Iterator[Priv
     """
     values = {
         "schema": identifier(work.schema),
-        "record": work.record,
-        "own": identifier(own_schema.SCHEMA),
+        "record_schema": work.record.schema,
+        "record_table": work.record.table,
     }
     cursor = session.cursor(row_factory=rows.dict_row)
     rights = cursor.execute(_PRIVILEGES.encode(), values).fetchone() or {}
@@ -79,6 +97,13 @@ def privileges_of(session: psycopg.Connection[Any], work: Work) -> Iterator[Priv
         return
     yield from _for_verify(rights, work)
     yield from _for_apply(rights, work)
+    yield _keeping_records(session)
+    yield Privilege(
+        "create scratch databases, for selftest, plan and downgrade only",
+        rights["createdb"],
+        grant_statements.let_create_database(rights["role"]),
+        _APPLY,
+    )
 
 
 def rung_of_reader(
@@ -107,7 +132,7 @@ def _told_of_verify(seen: Sequence[Privilege], lacking: Sequence[str]) -> str:
 
 def _reading(work: Work) -> str:
     """What reading the version table is called."""
-    return f"read {work.record}"
+    return f"read {work.record.quoted}"
 
 
 def _for_verify(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
@@ -122,14 +147,16 @@ def _for_verify(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
         yield Privilege(
             _reading(work),
             rights["reads_record"],
-            grant_statements.read_table(work.record, role),
+            grant_statements.read_table(work.record.quoted, role),
             _VERIFY,
         )
 
 
 def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
     role, schema = rights["role"], work.schema
-    if rights["is_there"]:
+    if work.is_path_of_team:
+        pass  # nobody knows what it creates there
+    elif rights["is_there"]:
         yield Privilege(
             f"create tables in schema {schema}",
             rights["creates"],
@@ -145,21 +172,21 @@ def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
         )
     if rights["writes_record"] is not None:
         yield Privilege(
-            f"write to {work.record}",
+            f"write to {work.record.quoted}",
             rights["writes_record"],
-            grant_statements.write_records(work.record, role),
+            grant_statements.write_records(work.record.quoted, role),
             _APPLY,
         )
-    has_own = rights["has_own"]
-    yield Privilege(
+
+
+def _keeping_records(session: psycopg.Connection[Any]) -> Privilege:
+    """Whether the role may write all tables of our own, or make those that are missing."""
+    # Whether it may comment on the version table is not asked here.
+    row = session.execute(_OUR_TABLES.encode(), {"table": None}).fetchone()
+    *may_write, _, _, has_schema, role = row or (False, True, "", False, "")
+    return Privilege(
         f"keep records of our own in schema {own_schema.SCHEMA}",
-        rights["creates_in_own"] if has_own else rights["database_create"],
-        own_schema.remedy(role, has_schema=has_own),
-        _APPLY,
-    )
-    yield Privilege(
-        "create scratch databases, for selftest, plan and downgrade only",
-        rights["createdb"],
-        grant_statements.let_create_database(role),
+        all(may_write),
+        own_schema.remedy(role, has_schema=has_schema),
         _APPLY,
     )

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 
 from is_db_bootstrap.errors import BootstrapError, StoreConflict, StoreUnavailable
-from is_db_bootstrap.stores.postgres import hosts
+from is_db_bootstrap.stores.postgres import hosts, pooler
 from is_db_bootstrap.stores.postgres import lock as postgres_lock
 from is_db_bootstrap.stores.postgres.connection import settings_query, terminated
 from is_db_bootstrap.stores.postgres.database import Database
@@ -31,6 +31,14 @@ if TYPE_CHECKING:
     from is_db_bootstrap.settings import StoreUrl, Timing
     from is_db_bootstrap.stores.postgres.half_done import WorkingCursor
     from is_db_bootstrap.stores.postgres.team_connections import TeamConnections
+
+#: What is told of sessions that the server has not ended.
+_LEFT = "The server did not end session {pids} of this run; what it does may go on."
+#: A pooler greets with numbers that the server does not know.
+_HIDDEN = (
+    "A connection pooler stands before the server, so it is not known whether the server has ended "
+    "the sessions of this run; what they do may go on."
+)
 
 
 def _accept_session(_: psycopg.Connection[Any], *, is_new: bool) -> None:
@@ -172,7 +180,7 @@ class RunSessions:
     def lock_of_run(self) -> tuple[int, int] | None:
         """The process that holds the lock of this run, and its number."""
         lock = self.held_lock
-        return (lock.connection.info.backend_pid, lock.number) if lock else None
+        return (lock.pid, lock.number) if lock else None
 
     def _stay_on_server(self, lock: postgres_lock.AdvisoryLock) -> None:
         """Let every session of this run reach the server of its lock from now on.
@@ -183,15 +191,16 @@ class RunSessions:
         """
         one_server = self.roles.one_server
         server = one_server.hold(lock.connection)
-        if server is None:
+        if server is None or server.is_standby:
+            one_server.release()  # the next try may reach the primary
             lock.release()
+        if server is None:
             raise StoreUnavailable(
                 NAME,
                 f"The connection to {self.target} was lost right after its lock was taken.",
                 hint="Run again.",
             )
         if server.is_standby:
-            lock.release()
             raise hosts.standby_reached(self.url, server.place, is_to_change=True)
         session = self._looking
         if session is not None and not one_server.has(session):
@@ -268,10 +277,11 @@ class RunSessions:
             with hindered, self.connected() as asking:
                 connections.cancel(asking)
 
-    def disconnect(self, guests: Callable[[], Sequence[TeamConnections]]) -> list[int]:
+    def disconnect(self, guests: Callable[[], Sequence[TeamConnections]]) -> str:
         """From another thread: break our connections, and terminate them and those of `guests`.
 
-        Returns the processes of the sessions that are still there.
+        Returns which sessions are still there, as a sentence; empty when there are none. Behind a
+        pooler, our own sessions cannot be told from those of others.
         """
         self._cancelled.set()
         alembic = sys.modules.get("is_db_bootstrap.stores.postgres.alembic_turn")
@@ -281,10 +291,15 @@ class RunSessions:
         ours = self._open_sessions.identities()
         self._open_sessions.hang_up()
         with self.connected() as connection, errors(self.target):
-            left = [pid for session in ours for pid in terminated(connection, session)]
+            gone = [terminated(connection, session) for session in ours]
+            is_hidden = None in gone and not pooler.is_direct(connection)
+            left = [each[0] for each, has_gone in zip(ours, gone, strict=True) if has_gone is False]
             for connections in guests():
                 left += connections.terminate(connection)
-        return left
+        told = [_HIDDEN] if is_hidden else []
+        if left:
+            told.append(_LEFT.format(pids=", ".join(map(str, left))))
+        return " ".join(told)
 
     def close(self) -> None:
         """Release every connection."""

@@ -15,12 +15,14 @@ from typing import Any
 
 import psycopg
 
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import AccessDenied, ConfigurationError
 from is_db_bootstrap.stores.postgres.connection import (
     identifier,
     search_path,
     settings_query,
 )
+from is_db_bootstrap.stores.postgres.errors import NAME
+from is_db_bootstrap.stores.postgres.grant_statements import create_in_schema, use_schema
 from is_db_bootstrap.stores.postgres.revisions import TABLE
 
 #: A name in a search path, with quotation marks or without.
@@ -29,7 +31,16 @@ _NAME = re.compile(r'"((?:[^"]|"")*)"|([^\s,"]+)')
 _USUAL_SCHEMA = "public"
 _FIND = """
     SELECT current_schemas(false)::text[], current_setting('search_path'),
-           to_regclass(%s) IS NOT NULL
+           EXISTS (SELECT FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace
+                   WHERE n.nspname = %s AND c.relname = %s
+                     AND has_schema_privilege(n.oid, 'USAGE'))
+"""
+#: The first schema of a path that is there and that the role may not use.
+_UNUSABLE = """
+    SELECT n.nspname::text, current_user::text
+    FROM unnest(%s::text[]) WITH ORDINALITY AS given(name, place) JOIN pg_namespace n
+      ON n.nspname = CASE given.name WHEN '$user' THEN current_user::text ELSE given.name END
+    WHERE NOT has_schema_privilege(n.oid, 'USAGE') ORDER BY given.place LIMIT 1
 """
 _HAS_TABLE = "SELECT to_regclass(%s) IS NOT NULL"
 
@@ -39,7 +50,8 @@ class Found:
     """The search path of a session.
 
     `schemas` are those that are there and that its role may use, in their order. `written` is the
-    path as it was set. `has_record` says that `public` has a version table of Alembic's usual name.
+    path as it was set. `has_record` says that `public` has a version table of Alembic's usual name,
+    and that the role may use `public`.
     """
 
     schemas: tuple[str, ...]
@@ -49,8 +61,7 @@ class Found:
     @classmethod
     def by(cls, session: psycopg.Connection[Any], *, is_new: bool = False) -> Found:
         """The path of a session; of `is_new`, what it would be in a new database."""
-        record = identifier(_USUAL_SCHEMA, TABLE)
-        row = session.execute(_FIND.encode(), [record]).fetchone()
+        row = session.execute(_FIND.encode(), [_USUAL_SCHEMA, TABLE]).fetchone()
         schemas, written, has_record = row or ([], "", False)
         if is_new:
             schemas, has_record = [each for each in schemas if each == _USUAL_SCHEMA], False
@@ -69,11 +80,12 @@ def place_of_tables(session: psycopg.Connection[Any], found: Found, *, is_team: 
     nowhere yet.
 
     Raises `ConfigurationError` for a path that leads nowhere, or away from a record in `public` to
-    a schema that has none.
+    a schema that has none, and `AccessDenied` for one that leads only where the role may not go.
     """
     if not found.schemas:
         if is_team:
             return _USUAL_SCHEMA
+        _refuse_unusable(session, found)
         raise leads_nowhere(found)
     schema = found.schemas[0]
     if schema == _USUAL_SCHEMA or is_team or not found.has_record:
@@ -84,6 +96,21 @@ def place_of_tables(session: psycopg.Connection[Any], found: Found, *, is_team: 
         f"postgres: the search path {found.written} leads to schema {schema}, where nothing is "
         f"recorded, and {_USUAL_SCHEMA}.{TABLE} is there.",
         hint=f"Set DB_SCHEMA={_USUAL_SCHEMA} to go on there, or DB_SCHEMA={schema}.",
+    )
+
+
+def _refuse_unusable(session: psycopg.Connection[Any], found: Found) -> None:
+    """Raise `AccessDenied` where the path names a schema that is there and may not be used."""
+    row = session.execute(_UNUSABLE.encode(), [names_in(found.written)]).fetchone()
+    if row is None:
+        return
+    schema, role = row
+    raise AccessDenied(
+        NAME,
+        f"{role} may not use schema {schema}, to which the search path {found.written} leads.",
+        hint=f"Let an administrator run: {create_in_schema(schema, role)} For a role that only "
+        f"looks: {use_schema(schema, role)}",
+        subject=schema,
     )
 
 

@@ -78,13 +78,15 @@ class ServerLook:
         if self._is_standby:
             text = "not asked, because nothing can be created on a standby"
             return RungResult(Rung.SCHEMA, ok=None, text=text)
-        database, schema = self._sessions.database, self._place.schema
         if is_missing:
-            database.refuse_no_right_to_create()
+            self._sessions.database.refuse_no_right_to_create()
             text = f"may create the database {self._sessions.url.database}"
             return RungResult(Rung.SCHEMA, ok=True, text=text)
+        if self._place.is_path_of_team:
+            text = "not asked, because env.py decides in which schema it works"
+            return RungResult(Rung.SCHEMA, ok=None, text=text)
         try:
-            is_new = database.checked_schema(session, schema)
+            is_new = self._place.checked_schema(session)
         except AccessDenied as exc:
             from is_db_bootstrap.stores.postgres.role_privileges import rung_of_reader
 
@@ -93,7 +95,7 @@ class ServerLook:
             if found is None:
                 raise
             return found
-        text = f"may create {'schema' if is_new else 'tables in schema'} {schema}"
+        text = f"may create {'schema' if is_new else 'tables in schema'} {self._place.schema}"
         return RungResult(Rung.SCHEMA, ok=True, text=text)
 
     def diagnose(self) -> Diagnosis:
@@ -108,4 +110,10 @@ class ServerLook:
         from is_db_bootstrap.stores.postgres.role_privileges import Work
 
         database, place = self._sessions.url.database, self._place
-        return Work(database, place.schema, place.history.table, is_missing)
+        return Work(
+            database,
+            place.schema,
+            place.history.place,
+            is_missing=is_missing,
+            is_path_of_team=place.is_path_of_team,
+        )

@@ -32,6 +32,8 @@ _TABLE_ARGUMENT = {
 }
 #: What the parameter is called, where it is given by its name.
 _TABLE_KEYWORDS = ("table_name", "source_table")
+#: Calls whose one argument is the text itself. Any other function may make another text of it.
+_TEXTS = {"text", "sa.text", "sqlalchemy.text", "op.f"}
 #: Operations that need no more than the schema, or whose need depends on what is there.
 _NEED_NOTHING = {"bulk_insert", "create_table", "drop_index", "drop_table"}
 #: SQL without any of these words needs nothing that is counted here, so it is not parsed.
@@ -150,7 +152,8 @@ def _is_of_table(kind: str, statement: Any) -> bool:
 
 def _text(value: ast.expr | None) -> str:
     """A text that is written out, also in `text("…")`. Raises `Unsure` for everything else."""
-    if isinstance(value, ast.Call) and len(value.args) == 1:
+    is_text = isinstance(value, ast.Call) and ast.unparse(value.func) in _TEXTS
+    if is_text and isinstance(value, ast.Call) and len(value.args) == 1:
         value = value.args[0]
     if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
         raise Unsure

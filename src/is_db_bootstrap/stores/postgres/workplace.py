@@ -242,9 +242,14 @@ class Workplace:
         """While inside, the server names what it has as it does to sessions of a catalogue."""
         return nullcontext() if self._sees_as_declared else in_view_of(reader, self.schema)
 
+    @property
+    def is_path_of_team(self) -> bool:
+        """Whether a team's `env.py` decides in which schema it works."""
+        return self.team is not None and self._sessions.path_schema is None
+
     def checked_schema(self, reader: psycopg.Connection[Any]) -> list[Change]:
         """The change that creates the schema, if it is missing. A team's path is its own."""
-        if self.team and self._sessions.path_schema is None:
+        if self.is_path_of_team:
             return []
         return self._sessions.database.checked_schema(reader, self.schema)
 
