@@ -492,11 +492,15 @@ def test_a_server_that_goes_mute_loses_the_lock_and_ends_the_run(returns):
         raise StoreUnavailable("redis", "The connection was lost.")
 
     store.on_apply = hang
+    events = []
     began = time.monotonic()
-    result = run(store, lock=LockPolicy(heartbeat_s=0.1, grace_s=0.1))
+    policy = LockPolicy(heartbeat_s=0.1, grace_s=0.1)
+    result = run(store, lock=policy, observers=[events.append])
     assert time.monotonic() - began < 30
     answer.set()
     assert result.exit_code == 4
+    told = [event.message for event in events if event.kind == "failed"]
+    assert told == [result.stores[0].error.message]
     assert "The lock of this run" in result.stores[0].error.message
 
 

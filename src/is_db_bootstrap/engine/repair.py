@@ -93,6 +93,7 @@ class RepairPhases(Phases):
         for track in self._run.tracks:
             if track.drifts:
                 track.error = VerificationFailed(track.store.name, track.drifts)
+        self._run.say_all_failed(Phase.PLAN)
 
     def _make_change(self, track: Track, change: Change) -> str | None:
         if not isinstance(track.store, CanRepair):
