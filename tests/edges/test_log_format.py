@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +17,7 @@ import psycopg
 import pytest
 
 from commands import run_here
+from is_db_bootstrap.cli import _result_file
 from pages import ROOT
 
 pytestmark = pytest.mark.postgres
@@ -268,6 +272,48 @@ def test_a_result_file_that_cannot_be_written_costs_the_exit_code_zero(
     assert json.loads(log.read_text())["exit_code"] == 9
     code, out, err = run_here((*call, "-o", "json"), folder, environ)
     assert (code, json.loads(out)["exit_code"]) == (9, 9), err
+
+
+def test_a_result_file_that_is_a_pipe_waits_for_no_reader(folder, monkeypatch):
+    monkeypatch.setattr(_result_file, "_PATIENCE_S", 0.2)
+    pipe, text = folder / "pipe", "é" * 100_000
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="a named pipe that nobody reads"):
+        _result_file._replace(pipe, text)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="nobody has read from it for"):
+        _result_file._replace(pipe, text)
+    os.close(reader)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text, encoding="utf-8")
+        while True:
+            with suppress(OSError):  # until the reader has come
+                _result_file._replace(pipe, text)
+                break
+        assert read.result(60) == text
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare")
+def test_a_result_file_that_is_a_mount_of_its_own_is_written_in_place(folder):
+    behind, file = folder / "behind", folder / "result.json"
+    behind.write_text("of a run before, and longer than the document of now" * 100)
+    file.touch()
+    down = "-b loud --postgres-url postgresql://127.0.0.1:1/x --timeout 0.1"
+    tool = f"{sys.executable} -m is_db_bootstrap verify {down} --result-file {file}"
+    mount = f"mount --bind {behind} {file} || exit 77; exec {tool}"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(done.stderr)
+    assert "the result file" not in done.stderr
+    assert json.loads(behind.read_text())["exit_code"] == done.returncode == 4
+    assert not list(folder.glob(".result.json.*"))
 
 
 @pytest.mark.parametrize("words", [("setup", "--yes"), ("selftest",)])
