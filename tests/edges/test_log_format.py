@@ -153,6 +153,19 @@ def test_a_failure_is_one_record_of_the_level_error(folder):
     assert {record["event"] for record in quiet} == {"failed", "finished"}
 
 
+def test_a_setup_has_records_of_its_runs_and_each_thing_that_went_wrong_is_an_error(folder):
+    words = ("setup", "-b", "loud", "--yes", "--timeout", "0.1", "--log-format", "json", "-ojson")
+    unwritten = ("--result-file", "/dev/full", "--termination-log", "/dev/full")
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": "postgresql://127.0.0.1:1/x"}
+    code, out, err = run_here((*words, *unwritten), folder, environ)
+    records = [json.loads(line) for line in err.splitlines()]
+    assert code == 1
+    assert {record["run_id"] for record in records} == {json.loads(out)["run_id"]}
+    assert [record["event"] for record in records if record["event"] == "phase"]
+    messages = [r["message"] for r in records if (r["event"], r["level"]) == ("message", "error")]
+    assert ["Step 2" in messages[0], *("/dev/full" in each for each in messages[1:])] == [True] * 3
+
+
 def test_a_rung_that_is_not_reached_is_a_record_with_its_cause_and_the_next_step(folder):
     words = ("wait", "-b", "loud", "--timeout", "0.1", "--log-format", "json")
     code, _, records = call(folder, "postgresql://127.0.0.1:1/x", *words)

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap.cli._endings import (
     code_after_output,
-    log_message,
     result_stream,
+    tell_failure,
 )
 from is_db_bootstrap.wording import visible
 
@@ -201,8 +201,7 @@ def fail(code: int, message: str, *, hint: str = "") -> int:
 
     error = BootstrapError(message, hint=hint)
     answer().error = error
-    if not log_message(visible(str(error)), "error"):
-        _echo_to_stderr(f"is-db-bootstrap: {error}")
+    tell_failure(visible(f"is-db-bootstrap: {error}"))
     return code
 
 

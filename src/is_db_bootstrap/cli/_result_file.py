@@ -9,10 +9,10 @@ from contextlib import suppress
 from pathlib import Path
 
 from is_db_bootstrap.cli._answer import answer
-from is_db_bootstrap.cli._endings import UNWRITTEN, masked_text
-from is_db_bootstrap.cli._output import tell
+from is_db_bootstrap.cli._endings import UNWRITTEN, masked_text, tell_failure
 from is_db_bootstrap.private_files import open_private, write_private
 from is_db_bootstrap.sentences import encodable
+from is_db_bootstrap.wording import visible
 
 #: Seconds that the reader of a pipe gets to make room for more.
 _PATIENCE_S = 10.0
@@ -31,9 +31,12 @@ def write_result(text: str, code: int) -> int:
     try:
         _replace(path, encodable(masked_text(text)))
     except OSError as exc:
-        tell(
-            f"is-db-bootstrap: the result file {path} cannot be written: {exc.strerror or exc}. "
-            f"The work itself ended with {code}."
+        reason = exc.strerror or exc
+        tell_failure(
+            visible(
+                f"is-db-bootstrap: the result file {path} cannot be written: {reason}. "
+                f"The work itself ended with {code}."
+            )
         )
         return code or UNWRITTEN
     return code

@@ -18,12 +18,12 @@ from is_db_bootstrap.cli._endings import (
     code_after_output,
     end_children,
     ending,
-    log_message,
     stdout_failure,
+    tell_failure,
     write_from_handler,
 )
 from is_db_bootstrap.cli._log import run_observer
-from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
+from is_db_bootstrap.cli._output import print_text, stdout_screen
 from is_db_bootstrap.cli._result_file import write_result
 from is_db_bootstrap.cli._surroundings import refuse_few_files
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
@@ -162,9 +162,7 @@ def _print_failures(result: BootstrapResult) -> None:
         message = store.error.message.removeprefix(f"{store.store}: ")
         detail = getattr(store.exception, "detail", "")
         words = f"{store.store}: {message} {detail} {store.error.hint}".split()
-        line = f"is-db-bootstrap: {' '.join(words)}"
-        if not log_message(visible(line), "error"):
-            tell(line)
+        tell_failure(visible(f"is-db-bootstrap: {' '.join(words)}"))
 
 
 def abandon_unfinished_calls(engine: BootstrapOrchestrator) -> None:

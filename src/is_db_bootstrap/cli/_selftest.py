@@ -5,10 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-import click
-
 from is_db_bootstrap import app
-from is_db_bootstrap.cli._endings import code_after_output, stdout_failure
+from is_db_bootstrap.cli._endings import code_after_output, stdout_failure, tell_failure
 from is_db_bootstrap.cli._log import run_observer
 from is_db_bootstrap.cli._output import print_text, stdout_screen
 from is_db_bootstrap.cli._result_file import write_result
@@ -54,10 +52,9 @@ def run_selftest(options: Options, *, here: bool) -> int:
         code = _try_everything(blueprint.name, engine, options, settings)
     has_failed = code == _CHECK_FAILED
     if has_failed and (options.output != "text" or stdout_failure()):
-        click.echo(
+        tell_failure(
             f"is-db-bootstrap: {blueprint.name}: a check of the self-test failed. "
-            "Run it with --output text.",
-            err=True,
+            "Run it with --output text."
         )
     _write_summary(result, code_after_output(code), options)
     return code
