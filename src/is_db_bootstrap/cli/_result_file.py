@@ -7,12 +7,16 @@ import os
 import select
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from is_db_bootstrap.cli._answer import answer
-from is_db_bootstrap.cli._endings import UNWRITTEN, masked_text, tell_failure
+from is_db_bootstrap.cli._endings import UNWRITTEN, code_after_output, masked_text, tell_failure
 from is_db_bootstrap.private_files import open_private, write_private
 from is_db_bootstrap.sentences import encodable
 from is_db_bootstrap.wording import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 #: Seconds that the reader of a pipe gets to make room for more.
 _PATIENCE_S = 10.0
@@ -39,6 +43,29 @@ def write_result(text: str, code: int) -> int:
             )
         )
         return code or UNWRITTEN
+    return code
+
+
+def deliver(
+    code: int,
+    *,
+    text_of: Callable[[int], str],
+    show: Callable[[int], None],
+    note: Callable[[int], None] = lambda _: None,
+) -> int:
+    """File, note and show the result of a call that ended with `code`. Returns its exit code.
+
+    `text_of` makes the document for an exit code. `show` prints it, and `note` writes it into the
+    termination log, which comes first because whoever reads stdout may never do so. Where stdout
+    was lost, file and log say so afterwards.
+    """
+    code = write_result(text_of(code), code)
+    note(code)
+    show(code)
+    final_code = code_after_output(code)
+    if final_code != code:
+        note(final_code)
+        write_result(text_of(final_code), final_code)
     return code
 
 
