@@ -618,6 +618,16 @@ def test_a_store_of_which_a_part_is_ahead_is_verified_and_can_be_refused():
     assert "history of notes_v1 goes on" in refused.stores[0].error.message
 
 
+def test_a_store_is_verified_where_all_that_is_declared_was_compared_and_only_there():
+    lacking, complete = InMemoryBootstrapper(wanted=["a"]), InMemoryBootstrapper()
+    verified = [
+        run(store, mode=mode).stores[0].is_verified
+        for mode in (Mode.VERIFY, Mode.REPAIR)
+        for store in (lacking, complete)
+    ]
+    assert verified == [False, True, False, True]
+
+
 def interrupt_after(begun, engine, exit_code=130):
     """Interrupt the run as soon as its change has begun, however slow the machine is."""
 
