@@ -55,8 +55,6 @@ def test_what_the_engine_ends_or_a_repair_finds_is_told_once_in_the_words_of_the
     ]:
         events = []
         store = InMemoryBootstrapper(wanted=["a"], on_apply=on_apply)
-        engine = BootstrapOrchestrator(
-            [store], lock=LockPolicy(**limit), observers=[events.append]
-        )
+        engine = BootstrapOrchestrator([store], lock=LockPolicy(**limit), observers=[events.append])
         [found] = engine.run(mode).stores
         assert failures(events) == [found.error.message], mode
