@@ -18,7 +18,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from is_db_bootstrap.results import Drift, LockHolder, Mode, Nature, Outcome, Plan
+from is_db_bootstrap.results import Change, Drift, LockHolder, Mode, Nature, Outcome, Plan
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 QUICK = RetryPolicy(
@@ -626,6 +626,16 @@ def test_a_store_is_verified_where_all_that_is_declared_was_compared_and_only_th
         for store in (lacking, complete)
     ]
     assert verified == [False, True, False, True]
+
+
+def test_a_database_that_could_not_be_created_is_a_failed_change():
+    store = InMemoryBootstrapper("postgres")
+    missing = Change("shop", "database", "", Nature.REPEATABLE)
+    store.plan = lambda: Plan((missing,))
+    store.create_database = raising(AccessDenied("postgres", "permission denied"))
+    [found] = run(store).stores
+    assert (found.error.kind, found.outcome) == ("access_denied", Outcome.FAILED)
+    assert [(each.name, each.outcome) for each in found.changes] == [("shop", Outcome.FAILED)]
 
 
 def interrupt_after(begun, engine, exit_code=130):

@@ -457,7 +457,13 @@ class Phases:
         self._refuse_change(track)
         create = track.store.create_database
         sleep = self._run.sleep
-        remark = while_busy_change(self._retry, change, create, sleep=sleep) or ""
+        try:
+            remark = while_busy_change(self._retry, change, create, sleep=sleep) or ""
+        except Interrupted:
+            raise
+        except BootstrapError as exc:
+            self._record_failed(track, change, time.monotonic() - began, exc)
+            raise
         track.note(remark)
         # A remark says that another run was faster.
         outcome = Outcome.UNCHANGED if remark else Outcome.CHANGED
