@@ -166,6 +166,39 @@ def test_a_setup_has_records_of_its_runs_and_each_thing_that_went_wrong_is_an_er
     assert ["Step 2" in messages[0], *("/dev/full" in each for each in messages[1:])] == [True] * 3
 
 
+def test_a_migrate_command_and_an_unlock_have_one_id_and_leave_their_document(
+    folder, postgres_url, tmp_path
+):
+    file = tmp_path / "result.json"
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": postgres_url}
+    asked = ("-b", "loud", "--log-format", "json", "--result-file", str(file))
+
+    def ended(*words, code=0):
+        found, out, err = run_here((*words, *asked), folder, environ)
+        records = [json.loads(line) for line in err.splitlines()]
+        document = json.loads(file.read_text())
+        assert (found, document["exit_code"]) == (code, code), err
+        assert {record["run_id"] for record in records} <= {document["run_id"]}
+        return document, out, records
+
+    document, out, records = ended("migrate", "init")
+    assert (document["outcome"], document["revisions"], out) == ("changed", ["loud_1"], "loud_1\n")
+    assert [r["change"]["name"] for r in records if r["event"] == "change"][-1] == "loud_1"
+    assert ended("migrate", "current")[0]["is_head"] is True
+    assert ended("unlock", "postgres", "--yes")[0]["outcome"] == "unchanged"
+    assert ended("migrate", "stamp", "head", code=2)[0]["outcome"] == "failed"
+    with psycopg.connect(postgres_url, autocommit=True) as session:
+        session.execute("INSERT INTO loud VALUES (1)")
+    document, _, records = ended("migrate", "downgrade", code=2)
+    assert document["error"]["hint"] == "Say --yes."
+    said = {r["message"]: r["level"] for r in records if r["event"] == "message"}
+    assert [level for text, level in said.items() if "no terminal" in text] == ["error"]
+    environ["POSTGRES_URL"] = "postgresql://127.0.0.1:1/x"
+    document, _, records = ended("migrate", "upgrade", "--timeout", "0.1", code=1)
+    [failed] = [record["message"] for record in records if record["event"] == "failed"]
+    assert document["error"]["message"] in failed
+
+
 def test_a_rung_that_is_not_reached_is_a_record_with_its_cause_and_the_next_step(folder):
     words = ("wait", "-b", "loud", "--timeout", "0.1", "--log-format", "json")
     code, _, records = call(folder, "postgresql://127.0.0.1:1/x", *words)

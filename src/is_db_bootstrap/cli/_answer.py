@@ -113,6 +113,8 @@ class Answer:
     def _text_of_file(self, code: int, error: BootstrapError | None) -> str:
         """The document for the file of the result."""
         given = self.result_document or {}
+        if error is not None and "error" not in given:
+            given = {}
         return _as_json({**self.document(code, error), **given, "exit_code": code})
 
     def document(self, code: int, error: BootstrapError | None = None) -> dict[str, object]:
