@@ -50,6 +50,7 @@ RUNS = {
 }
 #: The commands besides them that work on a store.
 WORKS = {
+    ("revision",),
     ("unlock",),
     *(("migrate", name) for name in ("accept", "check", "current", "downgrade", "init")),
     *(("migrate", name) for name in ("stamp", "upgrade")),

@@ -112,10 +112,10 @@ class Answer:
 
     def _text_of_file(self, code: int, error: BootstrapError | None) -> str:
         """The document for the file of the result."""
-        given = self.result_document or {}
-        if error is not None and "error" not in given:
-            given = {}
-        return _as_json({**self.document(code, error), **given, "exit_code": code})
+        given = self.result_document
+        if given is None or (error is not None and "error" not in given):
+            return _as_json(self.document(code, error))
+        return _as_json({**given, "exit_code": code} if "exit_code" in given else given)
 
     def document(self, code: int, error: BootstrapError | None = None) -> dict[str, object]:
         """How the command ended, as a document for a call that has no result of a run."""
