@@ -185,7 +185,9 @@ class _Place:
             RevisionSyntax(self.blueprint, self.chain).named(target)  # a label, or nothing
         return target
 
-    def fill(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
+    def fill(
+        self, store: DatabaseBootstrapper, observers: Sequence[Observer], run_id: str
+    ) -> Migrated:
         """Run a store that may make the schema anew. Raises the error that ended the run.
 
         A database that others remember and that is blank raises `StoreReset`. The stores that this
@@ -196,16 +198,25 @@ class _Place:
             [store],
             self.blueprint,
             self._settings_of_moves,
+            RunOptions(run_id=run_id),
             observers=observers,
             bystanders=bystanders_of(resolved, self.settings, ("postgres",)),
         )
         return self._migrated(run)
 
-    def run(self, store: DatabaseBootstrapper, observers: Sequence[Observer] = ()) -> Migrated:
+    def run(
+        self, store: DatabaseBootstrapper, observers: Sequence[Observer], run_id: str
+    ) -> Migrated:
         """Wait, lock, look and apply. Raises the error that ended the run."""
         settings = self._settings_of_moves
         return self._migrated(
-            over([store], self.blueprint, settings, REMAKES_NOTHING, observers=observers)
+            over(
+                [store],
+                self.blueprint,
+                settings,
+                replace(REMAKES_NOTHING, run_id=run_id),
+                observers=observers,
+            )
         )
 
     def _migrated(self, run: BootstrapOrchestrator) -> Migrated:
@@ -240,6 +251,7 @@ def init(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    run_id: str = "",
 ) -> Migrated:
     """Create a missing database and a missing schema, and upgrade to head.
 
@@ -254,7 +266,7 @@ def init(
         return _portable_move(portable, done, *notes)
     place = _Place(blueprint, url, environ, settings)
     store = bootstrapper("postgres", place.url, place.blueprint, place.settings, seed=seed)
-    return place.fill(store, observers)
+    return place.fill(store, observers, run_id)
 
 
 def upgrade(
@@ -265,6 +277,7 @@ def upgrade(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    run_id: str = "",
 ) -> Migrated:
     """Upgrade to `revision`, which is `head`, an id or `+N` steps. The database must exist.
 
@@ -280,7 +293,7 @@ def upgrade(
 
     place = _Place(blueprint, url, environ, settings)
     store = Upgrade(place.url, place.blueprint, place.resolved(revision), **place.store_options)
-    return place.fill(store, observers)
+    return place.fill(store, observers, run_id)
 
 
 def downgrade(
@@ -292,6 +305,7 @@ def downgrade(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    run_id: str = "",
 ) -> Migrated:
     """Undo revisions down to `target`: an id, `base`, or a number of steps as `N` or `-N`.
 
@@ -312,7 +326,7 @@ def downgrade(
     place = _Place(blueprint, url, environ, settings)
     end = place.resolved(wanted)
     store = Downgrade(place.url, place.blueprint, end, drop_rows=drop_rows, **place.store_options)
-    return place.run(store, observers)
+    return place.run(store, observers, run_id)
 
 
 def stamp(
@@ -323,6 +337,7 @@ def stamp(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    run_id: str = "",
 ) -> Migrated:
     """Record `revision`, which is `head`, `base` or an id, as applied, and change nothing else.
 
@@ -336,7 +351,7 @@ def stamp(
 
     place = _Place(blueprint, url, environ, settings)
     store = Stamp(place.url, place.blueprint, place.resolved(revision), **place.store_options)
-    moved = place.run(store, observers)
+    moved = place.run(store, observers, run_id)
     return replace(moved, record=store.record_change) if moved.revisions else moved
 
 
@@ -371,6 +386,7 @@ def accept(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    run_id: str = "",
 ) -> Migrated:
     """Record the files of applied `revisions` as they are now, and change nothing else.
 
@@ -387,7 +403,7 @@ def accept(
 
     place = _Place(blueprint, url, environ, settings)
     store = Accept(place.url, place.blueprint, revisions, **place.store_options)
-    return place.run(store, observers)
+    return place.run(store, observers, run_id)
 
 
 def current(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -67,6 +68,7 @@ def stamp(
     environ: Mapping[str, str] | None = None,
     settings: Settings | None = None,
     observers: Sequence[Observer] = (),
+    run_id: str = "",
 ) -> Migrated:
     """Record the Cypher files up to `target` as applied, and change nothing else.
 
@@ -78,7 +80,8 @@ def stamp(
     found = _with_cypher(blueprint)[0]
     settings = settings or _settings(found, url, environ)
     store = Stamp(settings.need("neo4j"), found, target, timing=settings.timing)
-    result = over([store], found, settings, REMAKES_NOTHING, observers=observers).run(Mode.APPLY)
+    options = replace(REMAKES_NOTHING, run_id=run_id)
+    result = over([store], found, settings, options, observers=observers).run(Mode.APPLY)
     result.raise_for_failure()
     [report] = result.stores
     done = [change for change in report.changes if change.outcome is Outcome.CHANGED]

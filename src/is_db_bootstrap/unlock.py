@@ -11,11 +11,15 @@ from is_db_bootstrap.engine.store import CanUnlock, Life
 from is_db_bootstrap.errors import ConfigurationError, LockTimeout, StoreBusy, StoreConflict
 from is_db_bootstrap.names import STORE_ORDER
 from is_db_bootstrap.results import Mode
+from is_db_bootstrap.settings import RunOptions
 from is_db_bootstrap.stores.kinds import KINDS
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.engine.store import PresentLock
+    from is_db_bootstrap.events import Observer
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import LockHolder
     from is_db_bootstrap.settings import Settings
@@ -36,10 +40,24 @@ class LeftLock:
     manager, which closes the store.
     """
 
-    def __init__(self, blueprint: Blueprint, settings: Settings, store: StoreName) -> None:
+    def __init__(
+        self,
+        blueprint: Blueprint,
+        settings: Settings,
+        store: StoreName,
+        *,
+        observers: Sequence[Observer] = (),
+        run_id: str = "",
+    ) -> None:
         _refuse_borrower(blueprint, store)
         url = settings.need(store)
-        wait = over([bootstrapper(store, url, blueprint, settings)], blueprint, settings)
+        wait = over(
+            [bootstrapper(store, url, blueprint, settings)],
+            blueprint,
+            settings,
+            RunOptions(run_id=run_id),
+            observers=observers,
+        )
         wait.run(Mode.WAIT).raise_for_failure()
         # One try on a server that was usable a moment ago may take as long as the wait.
         limit_s = max(settings.timing.connect_timeout_s, settings.timing.timeout_s)

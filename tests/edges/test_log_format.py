@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import stat
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import jsonschema
@@ -14,6 +17,7 @@ import psycopg
 import pytest
 
 from commands import run_here
+from is_db_bootstrap.cli import _result_file
 from pages import ROOT
 
 pytestmark = pytest.mark.postgres
@@ -149,6 +153,52 @@ def test_a_failure_is_one_record_of_the_level_error(folder):
     assert {record["event"] for record in quiet} == {"failed", "finished"}
 
 
+def test_a_setup_has_records_of_its_runs_and_each_thing_that_went_wrong_is_an_error(folder):
+    words = ("setup", "-b", "loud", "--yes", "--timeout", "0.1", "--log-format", "json", "-ojson")
+    unwritten = ("--result-file", "/dev/full", "--termination-log", "/dev/full")
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": "postgresql://127.0.0.1:1/x"}
+    code, out, err = run_here((*words, *unwritten), folder, environ)
+    records = [json.loads(line) for line in err.splitlines()]
+    assert code == 1
+    assert {record["run_id"] for record in records} == {json.loads(out)["run_id"]}
+    assert [record["event"] for record in records if record["event"] == "phase"]
+    messages = [r["message"] for r in records if (r["event"], r["level"]) == ("message", "error")]
+    assert ["Step 2" in messages[0], *("/dev/full" in each for each in messages[1:])] == [True] * 3
+
+
+def test_a_migrate_command_and_an_unlock_have_one_id_and_leave_their_document(
+    folder, postgres_url, tmp_path
+):
+    file = tmp_path / "result.json"
+    environ = {"PATH": os.environ["PATH"], "POSTGRES_URL": postgres_url}
+    asked = ("-b", "loud", "--log-format", "json", "--result-file", str(file))
+
+    def ended(*words, code=0):
+        found, out, err = run_here((*words, *asked), folder, environ)
+        records = [json.loads(line) for line in err.splitlines()]
+        document = json.loads(file.read_text())
+        assert (found, document["exit_code"]) == (code, code), err
+        assert {record["run_id"] for record in records} <= {document["run_id"]}
+        return document, out, records
+
+    document, out, records = ended("migrate", "init")
+    assert (document["outcome"], document["revisions"], out) == ("changed", ["loud_1"], "loud_1\n")
+    assert [r["change"]["name"] for r in records if r["event"] == "change"][-1] == "loud_1"
+    assert ended("migrate", "current")[0]["is_head"] is True
+    assert ended("unlock", "postgres", "--yes")[0]["outcome"] == "unchanged"
+    assert ended("migrate", "stamp", "head", code=2)[0]["outcome"] == "failed"
+    with psycopg.connect(postgres_url, autocommit=True) as session:
+        session.execute("INSERT INTO loud VALUES (1)")
+    document, _, records = ended("migrate", "downgrade", code=2)
+    assert document["error"]["hint"] == "Say --yes."
+    said = {r["message"]: r["level"] for r in records if r["event"] == "message"}
+    assert [level for text, level in said.items() if "no terminal" in text] == ["error"]
+    environ["POSTGRES_URL"] = "postgresql://127.0.0.1:1/x"
+    document, _, records = ended("migrate", "upgrade", "--timeout", "0.1", code=1)
+    [failed] = [record["message"] for record in records if record["event"] == "failed"]
+    assert document["error"]["message"] in failed
+
+
 def test_a_rung_that_is_not_reached_is_a_record_with_its_cause_and_the_next_step(folder):
     words = ("wait", "-b", "loud", "--timeout", "0.1", "--log-format", "json")
     code, _, records = call(folder, "postgresql://127.0.0.1:1/x", *words)
@@ -268,6 +318,48 @@ def test_a_result_file_that_cannot_be_written_costs_the_exit_code_zero(
     assert json.loads(log.read_text())["exit_code"] == 9
     code, out, err = run_here((*call, "-o", "json"), folder, environ)
     assert (code, json.loads(out)["exit_code"]) == (9, 9), err
+
+
+def test_a_result_file_that_is_a_pipe_waits_for_no_reader(folder, monkeypatch):
+    monkeypatch.setattr(_result_file, "_PATIENCE_S", 0.2)
+    pipe, text = folder / "pipe", "é" * 100_000
+    os.mkfifo(pipe)
+    with pytest.raises(OSError, match="a named pipe that nobody reads"):
+        _result_file._replace(pipe, text)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    with pytest.raises(OSError, match="nobody has read from it for"):
+        _result_file._replace(pipe, text)
+    os.close(reader)
+    with ThreadPoolExecutor() as pool:
+        read = pool.submit(pipe.read_text, encoding="utf-8")
+        while True:
+            with suppress(OSError):  # until the reader has come
+                _result_file._replace(pipe, text)
+                break
+        assert read.result(60) == text
+
+
+@pytest.mark.skipif(not shutil.which("unshare"), reason="needs unshare")
+def test_a_result_file_that_is_a_mount_of_its_own_is_written_in_place(folder):
+    behind, file = folder / "behind", folder / "result.json"
+    behind.write_text("of a run before, and longer than the document of now" * 100)
+    file.touch()
+    down = "-b loud --postgres-url postgresql://127.0.0.1:1/x --timeout 0.1"
+    tool = f"{sys.executable} -m is_db_bootstrap verify {down} --result-file {file}"
+    mount = f"mount --bind {behind} {file} || exit 77; exec {tool}"
+    done = subprocess.run(
+        ["unshare", "-rm", "sh", "-c", mount],
+        cwd=folder,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    if done.returncode == 77 or "unshare failed" in done.stderr:
+        pytest.skip(done.stderr)
+    assert "the result file" not in done.stderr
+    assert json.loads(behind.read_text())["exit_code"] == done.returncode == 4
+    assert not list(folder.glob(".result.json.*"))
 
 
 @pytest.mark.parametrize("words", [("setup", "--yes"), ("selftest",)])

@@ -48,14 +48,21 @@ RUNS = {
     *((name,) for name in ("adopt", "apply", "doctor", "grants", "plan", "repair", "selftest")),
     *((name,) for name in ("setup", "status", "verify", "wait")),
 }
+#: The commands besides them that work on a store.
+WORKS = {
+    ("revision",),
+    ("unlock",),
+    *(("migrate", name) for name in ("accept", "check", "current", "downgrade", "init")),
+    *(("migrate", name) for name in ("stamp", "upgrade")),
+}
 #: Each option that means the same everywhere, and the commands that do not offer it.
 NOT_OFFERED = {
     # `show` has --format.
     "--output": {("blueprints", "show"), ("local", "down"), ("local", "reset")},
     "--quiet": ONLY_ANSWERS | OF_STACK,
     "--termination-log": {("blueprints",), ("blueprints", "show"), ("migrate", "ini")} | OF_STACK,
-    "--result-file": COMMANDS.keys() - RUNS,
-    "--log-format": COMMANDS.keys() - RUNS,
+    "--result-file": COMMANDS.keys() - RUNS - WORKS,
+    "--log-format": COMMANDS.keys() - RUNS - WORKS,
 }
 #: What is called with each option, and the word by which its refusal names it.
 REFUSED = {

@@ -1,9 +1,10 @@
 import logging
 
-from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.engine import BootstrapOrchestrator, LockPolicy
 from is_db_bootstrap.engine.retry import RetryPolicy
-from is_db_bootstrap.errors import ChangeFailed
+from is_db_bootstrap.errors import ChangeFailed, StoreUnavailable
 from is_db_bootstrap.observers import to_log
+from is_db_bootstrap.results import Mode
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 QUICK = RetryPolicy(deadline_s=1, initial_s=0.01, maximum_s=0.02)
@@ -31,3 +32,29 @@ def test_a_failure_is_an_error_record_that_carries_the_event(caplog):
     found = records(caplog, InMemoryBootstrapper("redis", ["a"], on_apply=refuse))
     assert ("ERROR", "redis: apply No.") in found
     assert next(r for r in caplog.records if r.levelname == "ERROR").event.kind == "failed"
+
+
+def failures(events):
+    return [event.message for event in events if event.kind == "failed"]
+
+
+def test_what_the_engine_ends_or_a_repair_finds_is_told_once_in_the_words_of_the_result():
+    def refuse(_):
+        assert store.cancelled.wait(60)
+        raise StoreUnavailable(store.name, "The statement was cancelled.")
+
+    def interrupt(_):
+        engine.interrupt(143)
+        assert store.cancelled.wait(60)
+
+    limits = {"apply_timeout_s": 0.2, "grace_s": 0.1}
+    for on_apply, mode, limit in [
+        (refuse, Mode.APPLY, limits),
+        (interrupt, Mode.APPLY, {"grace_s": 0.1}),
+        (refuse, Mode.REPAIR, {}),
+    ]:
+        events = []
+        store = InMemoryBootstrapper(wanted=["a"], on_apply=on_apply)
+        engine = BootstrapOrchestrator([store], lock=LockPolicy(**limit), observers=[events.append])
+        [found] = engine.run(mode).stores
+        assert failures(events) == [found.error.message], mode

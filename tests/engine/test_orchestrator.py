@@ -18,7 +18,7 @@ from is_db_bootstrap.errors import (
     StoreUnavailable,
     VerificationFailed,
 )
-from is_db_bootstrap.results import Drift, LockHolder, Mode, Nature, Outcome, Plan
+from is_db_bootstrap.results import Change, Drift, LockHolder, Mode, Nature, Outcome, Plan
 from is_db_bootstrap.testing import InMemoryBootstrapper
 
 QUICK = RetryPolicy(
@@ -492,11 +492,15 @@ def test_a_server_that_goes_mute_loses_the_lock_and_ends_the_run(returns):
         raise StoreUnavailable("redis", "The connection was lost.")
 
     store.on_apply = hang
+    events = []
     began = time.monotonic()
-    result = run(store, lock=LockPolicy(heartbeat_s=0.1, grace_s=0.1))
+    policy = LockPolicy(heartbeat_s=0.1, grace_s=0.1)
+    result = run(store, lock=policy, observers=[events.append])
     assert time.monotonic() - began < 30
     answer.set()
     assert result.exit_code == 4
+    told = [event.message for event in events if event.kind == "failed"]
+    assert told == [result.stores[0].error.message]
     assert "The lock of this run" in result.stores[0].error.message
 
 
@@ -612,6 +616,26 @@ def test_a_store_of_which_a_part_is_ahead_is_verified_and_can_be_refused():
     refused = run(store, allow_ahead=False)
     assert refused.exit_code == 6
     assert "history of notes_v1 goes on" in refused.stores[0].error.message
+
+
+def test_a_store_is_verified_where_all_that_is_declared_was_compared_and_only_there():
+    lacking, complete = InMemoryBootstrapper(wanted=["a"]), InMemoryBootstrapper()
+    verified = [
+        run(store, mode=mode).stores[0].is_verified
+        for mode in (Mode.VERIFY, Mode.REPAIR)
+        for store in (lacking, complete)
+    ]
+    assert verified == [False, True, False, True]
+
+
+def test_a_database_that_could_not_be_created_is_a_failed_change():
+    store = InMemoryBootstrapper("postgres")
+    missing = Change("shop", "database", "", Nature.REPEATABLE)
+    store.plan = lambda: Plan((missing,))
+    store.create_database = raising(AccessDenied("postgres", "permission denied"))
+    [found] = run(store).stores
+    assert (found.error.kind, found.outcome) == ("access_denied", Outcome.FAILED)
+    assert [(each.name, each.outcome) for each in found.changes] == [("shop", Outcome.FAILED)]
 
 
 def interrupt_after(begun, engine, exit_code=130):

@@ -765,6 +765,26 @@ def test_the_command_ends_with_8_and_accepts_a_reset(shop, tmp_path, command):
     assert (code, document["outcome"]) == (0, "unchanged")
 
 
+def test_the_way_out_of_a_reset_can_be_pasted_and_is_about_the_stores_of_its_run(
+    shop, tmp_path, command
+):
+    folder = own_project(shop, tmp_path)
+    addresses = [f"--{store[:-4]}-url={url}" for store, url in shop.urls.items()]
+    arguments = ["--blueprint", folder, "--output", "json", *addresses]
+    assert command("apply", *arguments)[0] == 0
+    shop.lose_database()
+    ways = [command(*words, *arguments)[1] for words in (["plan", "--only", "postgres"], ["adopt"])]
+    hints = [way["stores"][0]["error"]["hint"] for way in ways]
+    [narrow, wide] = [hint.split("`")[1].split()[1:] for hint in hints]
+    # There is nothing to adopt.
+    assert wide == ["apply", "--accept-reset", "postgres"]
+    assert narrow == ["apply", "--only", "postgres", "--accept-reset", "postgres"]
+    code, document = command(*narrow, *arguments)
+    assert code == 0
+    assert [each["store"] for each in document["stores"]] == ["postgres"]
+    assert command("apply", *arguments)[0] == 0
+
+
 # --- runs from code, as the README has them
 
 
@@ -825,7 +845,8 @@ def test_a_lost_database_is_not_filled_by_a_migrate_command(shop, settings, move
     shop.lose_database()
     with pytest.raises(StoreReset, match="as redis remembers") as failed:
         move(shop.blueprint, settings=settings)
-    assert "`is-db-bootstrap apply --accept-reset postgres`" in failed.value.hint
+    way_out = "`is-db-bootstrap apply --only postgres --accept-reset postgres`."
+    assert way_out in failed.value.hint
     assert shop.sql("SELECT to_regclass('t_a1') IS NULL") == [(True,)]
     assert shop.run(only=("postgres",), accept_reset=("postgres",)).exit_code == 0
     assert move(shop.blueprint, settings=settings).revisions == ()

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+from xml.etree import ElementTree as ET
 
 import psycopg
 import pytest
 import redis
 
-from commands import command
+from commands import command, run_here
 from is_db_bootstrap.blueprint import Blueprint, KeyPattern
 from is_db_bootstrap.blueprint.load import blueprint_names, load_blueprint
 from is_db_bootstrap.engine import BootstrapOrchestrator
+from is_db_bootstrap.errors import StoreUnavailable
 from is_db_bootstrap.stores.redis.bootstrapper import RedisBootstrapper
 
 on_redis = pytest.mark.redis
@@ -109,3 +111,26 @@ def test_a_self_test_that_is_ended_in_the_middle_leaves_no_lasting_key(redis_url
     store.close()
     with redis.Redis.from_url(redis_url) as client:
         assert client.keys("*") == []
+
+
+@on_redis
+def test_a_self_test_that_a_store_ends_in_the_middle_still_writes_its_report(
+    redis_url, tmp_path, monkeypatch
+):
+    checks = RedisBootstrapper.selftest
+
+    def end_early(store):
+        yield next(checks(store))
+        raise StoreUnavailable("redis", "The connection was lost.", hint="Run again.")
+
+    environ, words = {"REDIS_URL": redis_url}, ("-b", "novel_genesis", "--only", "redis")
+    assert run_here(("apply", *words), tmp_path, environ)[0] == 0
+    monkeypatch.setattr(RedisBootstrapper, "selftest", end_early)
+    file = tmp_path / "result.json"
+    call = ("selftest", *words, "-o", "junit", "--result-file", str(file))
+    code, out, err = run_here(call, tmp_path, environ)
+    assert (code, err.count("The connection was lost.")) == (4, 1), err
+    [suite] = ET.fromstring(out)
+    assert (suite.get("name"), suite.get("tests"), suite.get("errors")) == ("redis", "2", "1")
+    assert suite.find("testcase/error").text == "The connection was lost.\nRun again."
+    assert json.loads(file.read_text())["exit_code"] == 4

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap.cli._endings import (
     code_after_output,
-    log_message,
     result_stream,
+    tell_failure,
 )
 from is_db_bootstrap.wording import visible
 
@@ -48,6 +48,8 @@ class Answer:
         self.is_logged = False
         #: Whether the file of the result has been written, or cannot be written.
         self.is_filed = False
+        #: The document of the command, where it has one besides how it ended.
+        self.result_document: dict[str, object] | None = None
         self._run_id = ""
         self._has_result = False
         self._held: list[str] = []
@@ -94,8 +96,9 @@ class Answer:
         is_ours = not self.is_logged
         if is_ours:
             self._write_log(code, error, write_log)
-        if self.result_file is not None and not self.is_filed:
-            code = write_result(_as_json(self.document(code, error)), code)
+        is_file_ours = self.result_file is not None and not self.is_filed
+        if is_file_ours:
+            code = write_result(self._text_of_file(code, error), code)
         if code and self._held:
             _echo("".join(self._held))
         if code and self.is_json and not self._has_result:
@@ -103,7 +106,16 @@ class Answer:
         final_code = code_after_output(code)
         if is_ours and final_code != code:
             self._write_log(final_code, error, write_log)
+        if is_file_ours and final_code != code:
+            write_result(self._text_of_file(final_code, error), final_code)
         return code
+
+    def _text_of_file(self, code: int, error: BootstrapError | None) -> str:
+        """The document for the file of the result."""
+        given = self.result_document
+        if given is None or (error is not None and "error" not in given):
+            return _as_json(self.document(code, error))
+        return _as_json({**given, "exit_code": code} if "exit_code" in given else given)
 
     def document(self, code: int, error: BootstrapError | None = None) -> dict[str, object]:
         """How the command ended, as a document for a call that has no result of a run."""
@@ -195,14 +207,24 @@ def print_document(document: dict[str, object]) -> None:
     answer().print_result(_as_json(document))
 
 
+def give_document(document: dict[str, object]) -> bool:
+    """Give the document of a command to its file, and to stdout where that is to have it.
+
+    Returns whether stdout is to have it, and so nothing else.
+    """
+    answer().result_document = document
+    if answer().is_json:
+        print_document(document)
+    return answer().is_json
+
+
 def fail(code: int, message: str, *, hint: str = "") -> int:
     """Tell on stderr why the command fails, keep it for its document and log, and return `code`."""
     from is_db_bootstrap.errors import BootstrapError
 
     error = BootstrapError(message, hint=hint)
     answer().error = error
-    if not log_message(visible(str(error)), "error"):
-        _echo_to_stderr(f"is-db-bootstrap: {error}")
+    tell_failure(visible(f"is-db-bootstrap: {error}"))
     return code
 
 

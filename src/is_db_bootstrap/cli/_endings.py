@@ -365,6 +365,12 @@ def log_message(message: str, level: str) -> bool:
     return True
 
 
+def tell_failure(message: str) -> None:
+    """Write what went wrong to stderr: a line, or one record of the level "error"."""
+    if not log_message(message, "error"):
+        click.echo(message, err=True)
+
+
 def result_stream() -> TextIO:
     """The stream for the result of a command.
 
@@ -502,10 +508,9 @@ def finish_output(code: int, out: Stream, err: Stream) -> int:
     """
     out.flush()
     if out.failure:
-        click.echo(
+        tell_failure(
             f"is-db-bootstrap: standard output could not be written: {out.failure}. "
-            f"The work itself ended with {code}. Run again with an output that can be written.",
-            err=True,
+            f"The work itself ended with {code}. Run again with an output that can be written."
         )
     if err.log is not None:
         err.write_record(err.log.rest())

@@ -14,9 +14,9 @@ from is_db_bootstrap.app import chosen_stores
 from is_db_bootstrap.blueprint.fingerprint import fingerprint
 from is_db_bootstrap.blueprint.load import loadable_name
 from is_db_bootstrap.cli._answer import answer
-from is_db_bootstrap.cli._endings import code_after_output, result_stream, write_record
+from is_db_bootstrap.cli._endings import result_stream, write_record
 from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
-from is_db_bootstrap.cli._result_file import write_result
+from is_db_bootstrap.cli._result_file import deliver
 from is_db_bootstrap.cli._run import mask_of, prepare_clients, signals_end_run
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import ConfigurationError
@@ -229,19 +229,20 @@ def _deliver_result(
 ) -> int:
     """Write the termination log, print the report, and return the exit code of the run.
 
-    The log comes first, because whoever reads stdout may never do so. `done_before` counts the
-    targets that were left out.
+    `done_before` counts the targets that were left out.
     """
-    failed_code = write_result(as_json(result.to_dict()), result.exit_code)
-    result = replace(result, exit_code=failed_code)
-    write_log(options.termination_log, fleet_summary(result.to_dict()))
-    _print_result(result, options, mask, done_before=done_before)
-    code = code_after_output(result.exit_code)
-    if code != result.exit_code:
-        final = replace(result, exit_code=code)
-        write_log(options.termination_log, fleet_summary(final.to_dict()))
-        write_result(as_json(final.to_dict()), code)
-    return result.exit_code
+
+    def with_code(code: int) -> FleetResult:
+        return replace(result, exit_code=code)
+
+    return deliver(
+        result.exit_code,
+        text_of=lambda code: as_json(with_code(code).to_dict()),
+        show=lambda code: _print_result(with_code(code), options, mask, done_before=done_before),
+        note=lambda code: write_log(
+            options.termination_log, fleet_summary(with_code(code).to_dict())
+        ),
+    )
 
 
 def _print_result(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap import app
 from is_db_bootstrap.cli._output import print_text, tell
-from is_db_bootstrap.cli._result_file import write_result
+from is_db_bootstrap.cli._result_file import deliver
 from is_db_bootstrap.cli._run import prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals
 from is_db_bootstrap.grant_list import Purpose
@@ -33,14 +33,14 @@ def print_grants(
         wanted = wishes(blueprint.name, chosen, role, creates_database=creates_database)
         listed = list_grants(resolved, settings, stores, wanted)
     document = grants_document(blueprint.name, options.choice().source, listed)
-    code = write_result(document, 0)
-    if options.output == "json":
-        print_text(document)
-        return code
-    if options.quiet:
-        return code
-    pasted, beside = grants_text(listed)
-    print_text(pasted)
-    for line in beside.splitlines():
-        tell(line)
-    return code
+
+    def show(_: int) -> None:
+        if options.output == "json":
+            print_text(document)
+        elif not options.quiet:
+            pasted, beside = grants_text(listed)
+            print_text(pasted)
+            for line in beside.splitlines():
+                tell(line)
+
+    return deliver(0, text_of=lambda _: document, show=show)

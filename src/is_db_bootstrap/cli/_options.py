@@ -110,6 +110,8 @@ NOTED_OUTPUT = _output("text", "json", is_passed=False)
 NOTED_QUIET = _quiet(is_passed=False)
 NOTED_TERMINATION_LOG = _termination_log(is_passed=False)
 ANSWER_OPTIONS = (NOTED_OUTPUT, NOTED_QUIET, NOTED_TERMINATION_LOG)
+#: The same for such a command that works on a store.
+WORK_ANSWER_OPTIONS = (*ANSWER_OPTIONS, RESULT_FILE, LOG_FORMAT)
 CONFIG = click.option(
     "--config",
     type=FILE,
@@ -380,7 +382,7 @@ def wait_options(command: F) -> F:
     return _with_options(command, chosen)
 
 
-def _refuse_missing_folder(result_file: Path | None) -> None:
+def refuse_missing_folder(result_file: Path | None) -> None:
     """Raise `click.UsageError` when no file can be made at the end in the place that was named."""
     if result_file is None:
         return
@@ -397,7 +399,7 @@ def _with_options(command: F, options: Sequence[Decorator]) -> F:
         urls = {f"{store}_url": parameters.pop(f"{store}_url") for store in STORE_ORDER}
         fields = [name for name in Options._fields if name != "urls"]
         values = {name: parameters.pop(name) for name in fields if name in parameters}
-        _refuse_missing_folder(answer().result_file)
+        refuse_missing_folder(answer().result_file)
         if values["quiet"] and values["verbose"]:
             raise click.UsageError("--quiet and --verbose exclude each other.")
         return command(Options(**values, urls=urls), **parameters)

@@ -14,7 +14,8 @@ from is_db_bootstrap.cli._output import tell
 def refuse_unanswerable(*, yes: bool) -> None:
     """Raise `click.UsageError` where stderr gets records: no person answers a question there.
 
-    A command that may ask calls this before it looks at any store.
+    A command that asks calls this before it looks at any store. `migrate downgrade` asks only where
+    rows would be lost, and refuses then.
     """
     if answer().json_log is not None and not yes:
         raise click.UsageError("A log of records cannot ask: --log-format json needs --yes here.")

@@ -15,16 +15,15 @@ from is_db_bootstrap import app
 from is_db_bootstrap.cli._endings import (
     BY_SIGNAL,
     ENDING_SIGNALS,
-    code_after_output,
     end_children,
     ending,
-    log_message,
     stdout_failure,
+    tell_failure,
     write_from_handler,
 )
 from is_db_bootstrap.cli._log import run_observer
-from is_db_bootstrap.cli._output import print_text, stdout_screen, tell
-from is_db_bootstrap.cli._result_file import write_result
+from is_db_bootstrap.cli._output import print_text, stdout_screen
+from is_db_bootstrap.cli._result_file import deliver
 from is_db_bootstrap.cli._surroundings import refuse_few_files
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.client_imports import keep_out
@@ -92,27 +91,26 @@ def deliver_result(
 ) -> int:
     """Write the termination log, print the report, and return the exit code of the run.
 
-    A comment for a pull request is printed without the secrets of `settings`.
-
-    The log comes first, because whoever reads stdout may never do so. Failures are also told on
-    stderr when stdout gets a document, or cannot be written.
+    A comment for a pull request is printed without the secrets of `settings`. Failures are also
+    told on stderr when stdout gets a document, or cannot be written.
     """
-    write_log(options.termination_log, summary(result))
-    failed_code = write_result(document(result), result.exit_code)
-    if failed_code != result.exit_code:
-        result = replace(result, exit_code=failed_code)
-        write_log(options.termination_log, summary(result))
-    _print_result(result, options, settings)
-    if options.output != "text" or stdout_failure():
-        _print_failures(result)
-    code = code_after_output(result.exit_code)
-    if code != result.exit_code:
-        final = replace(result, exit_code=code)
-        write_log(options.termination_log, summary(final))
-        write_result(document(final), code)
+
+    def show(code: int) -> None:
+        _print_result(replace(result, exit_code=code), options, settings)
+        if options.output != "text" or stdout_failure():
+            _print_failures(result)
+
+    code = deliver(
+        result.exit_code,
+        text_of=lambda code: document(replace(result, exit_code=code)),
+        show=show,
+        note=lambda code: write_log(
+            options.termination_log, summary(replace(result, exit_code=code))
+        ),
+    )
     if result.outcome == Outcome.INTERRUPTED:
         ending.abandoned = True
-    return result.exit_code
+    return code
 
 
 def _print_result(result: BootstrapResult, options: Options, settings: Settings | None) -> None:
@@ -162,9 +160,7 @@ def _print_failures(result: BootstrapResult) -> None:
         message = store.error.message.removeprefix(f"{store.store}: ")
         detail = getattr(store.exception, "detail", "")
         words = f"{store.store}: {message} {detail} {store.error.hint}".split()
-        line = f"is-db-bootstrap: {' '.join(words)}"
-        if not log_message(visible(line), "error"):
-            tell(line)
+        tell_failure(visible(f"is-db-bootstrap: {' '.join(words)}"))
 
 
 def abandon_unfinished_calls(engine: BootstrapOrchestrator) -> None:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from is_db_bootstrap import app
 from is_db_bootstrap.blueprint.describe import describe, verified_lines
 from is_db_bootstrap.cli._answer import answer
-from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output
+from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE, code_after_output, tell_failure
+from is_db_bootstrap.cli._log import records_observer
 from is_db_bootstrap.cli._output import print_line, print_text, tell
 from is_db_bootstrap.cli._question import ask_user
-from is_db_bootstrap.cli._result_file import write_result
+from is_db_bootstrap.cli._result_file import deliver
 from is_db_bootstrap.cli._run import abandon_unfinished_calls, prepare_clients
 from is_db_bootstrap.cli._termination_log import log_refusals, write_log
 from is_db_bootstrap.errors import BootstrapError, ConfigurationError
@@ -22,6 +23,7 @@ from is_db_bootstrap.render.report import without_details
 from is_db_bootstrap.results import Mode, Outcome
 from is_db_bootstrap.settings import DEFAULT_SOURCE
 from is_db_bootstrap.settings.timing import SETUP_TIMEOUT_S
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
     from is_db_bootstrap.blueprint import Blueprint
     from is_db_bootstrap.cli._options import Options
     from is_db_bootstrap.engine import BootstrapOrchestrator
+    from is_db_bootstrap.events import Observer
     from is_db_bootstrap.results import BootstrapResult, ChangeResult, StoreResult
     from is_db_bootstrap.settings import Settings, StoreUrl
 
@@ -82,13 +85,15 @@ class Setup:
         result = self._last if code else self._applied
         if result is None:
             return code
-        code = write_result(document(replace(result, exit_code=code)), code)
-        if self._options.output == "json":
-            print_text(document(replace(result, exit_code=code)))
-        final_code = code_after_output(code)
-        if final_code != code:
-            write_result(document(replace(result, exit_code=final_code)), final_code)
-        return code
+
+        def text_of(code: int) -> str:
+            return document(replace(result, exit_code=code))
+
+        def show(code: int) -> None:
+            if self._options.output == "json":
+                print_text(text_of(code))
+
+        return deliver(code, text_of=text_of, show=show)
 
     def _log_text(self, code: int) -> str:
         """The text of the termination log."""
@@ -137,7 +142,7 @@ class Setup:
         self._print_line(f"  {store:<9} {text}")
 
     def _print_failure(self, exc: BaseException) -> None:
-        tell(f"Step {self._step}, {_STEPS[self._step - 1]}: {exc}")
+        tell_failure(visible(f"Step {self._step}, {_STEPS[self._step - 1]}: {exc}"))
 
     def _require_consent(self, question: str, variable: str) -> None:
         """Go on only if a person, or `--yes`, agrees.
@@ -177,7 +182,9 @@ class Setup:
 
     def _make_engine(self, blueprint: Blueprint, settings: Settings) -> BootstrapOrchestrator:
         run_options = self._options.with_choice(self._options.run_options(seed=self._seed))
-        return app.orchestrator(blueprint, settings, run_options, observers=[self._guests])
+        records = records_observer(verbose=self._options.verbose, quiet=self._options.quiet)
+        observers: list[Observer] = [self._guests] if records is None else [records, self._guests]
+        return app.orchestrator(blueprint, settings, run_options, observers=observers)
 
     def _check_connections(self, engine: BootstrapOrchestrator, settings: Settings) -> None:
         """Print the server of each store, and create databases and schemas that are missing."""

@@ -5,14 +5,13 @@ from __future__ import annotations
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-import click
-
 from is_db_bootstrap.cli._answer import answer
-from is_db_bootstrap.cli._endings import ending, masked_text
+from is_db_bootstrap.cli._endings import ending, masked_text, tell_failure
 from is_db_bootstrap.errors import BootstrapError, Interrupted
 from is_db_bootstrap.private_files import open_private
 from is_db_bootstrap.render import refusal
 from is_db_bootstrap.sentences import encodable
+from is_db_bootstrap.wording import visible
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -31,9 +30,9 @@ def write_log(path: Path | None, text: str) -> None:
         with open_private(path, "w") as file:
             file.write(encodable(masked_text(text)))
     except OSError as exc:
-        click.echo(
-            f"is-db-bootstrap: the termination log {path} cannot be written: {exc.strerror or exc}",
-            err=True,
+        reason = exc.strerror or exc
+        tell_failure(
+            visible(f"is-db-bootstrap: the termination log {path} cannot be written: {reason}")
         )
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, print_document, print_note
+from is_db_bootstrap.cli._answer import give_document, print_note
 from is_db_bootstrap.cli._options import refuse_beside
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options
@@ -109,8 +109,7 @@ def command(
             warn=warnings.append,
         )
     paths = [_short_path(path) for path in written]
-    if answer().is_json:
-        print_document(_revision_document(paths, operations, warnings))
+    if give_document(_revision_document(paths, operations, warnings)):
         return 0
     for path in paths:
         print_line(path)

@@ -6,21 +6,22 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, print_document, print_note
+from is_db_bootstrap.cli._answer import answer, give_document, print_note
 from is_db_bootstrap.cli._options import (
     ADDRESSES,
-    ANSWER_OPTIONS,
     BLUEPRINT,
     CONFIG,
     DATA_DIR,
     ENV_FILE,
     LOCAL,
     TIMEOUT,
+    WORK_ANSWER_OPTIONS,
     Options,
     add_options,
+    refuse_missing_folder,
 )
 from is_db_bootstrap.cli._output import print_line, tell
-from is_db_bootstrap.cli._question import code_of_refusal
+from is_db_bootstrap.cli._question import code_of_refusal, refuse_unanswerable
 from is_db_bootstrap.names import STORE_ORDER
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ _OPTIONS = (
     ENV_FILE,
     LOCAL,
     DATA_DIR,
-    *ANSWER_OPTIONS,
+    *WORK_ANSWER_OPTIONS,
 )
 _PLAIN = ("blueprint", "timeout", "config", "env_file", "use_local", "data_dir")
 
@@ -49,16 +50,21 @@ def _unlock(*, store: Any, holder: str, yes: bool, **parameters: Any) -> int:
     A holder that is at work is refused. Where nobody can tell whether it is, name it with
     --holder. Exit codes: 0 removed, or not locked; 7 the holder is at work; 6 nobody can tell.
     """
+    from is_db_bootstrap.cli._log import records_observer
     from is_db_bootstrap.cli._run import prepare_clients
     from is_db_bootstrap.unlock import LeftLock
 
+    refuse_unanswerable(yes=yes)
+    refuse_missing_folder(answer().result_file)
     urls = {f"{name}_url": parameters.pop(f"{name}_url") for name in STORE_ORDER}
     options = Options(only=(store,), urls=urls, **{name: parameters[name] for name in _PLAIN})
     prepare_clients()
     blueprint = options.load_blueprint()
     settings = options.load_settings(blueprint)
     options.refuse_others(blueprint, settings, (store,))
-    with LeftLock(blueprint, settings, store) as left:
+    records = records_observer(verbose=False, quiet=answer().is_quiet)
+    observers = [] if records is None else [records]
+    with LeftLock(blueprint, settings, store, observers=observers, run_id=answer().run_id) as left:
         seen = left.look()
         if seen is None:
             return _tell(left, None)
@@ -85,17 +91,16 @@ def _tell(left: LeftLock, done: Unlocked | None, seen: PresentLock | None = None
     from is_db_bootstrap.render.report import holder_text
     from is_db_bootstrap.results import json_value
 
-    if answer().is_json:
-        document = {
-            **answer().document(0),
-            "outcome": "changed" if done else "unchanged",
-            "store": left.name,
-            "target": left.target,
-            "removed": json_value(done.removed) if done else None,
-            "why": seen.why if seen else None,
-            "lock": json_value(done.now) if done and done.now else None,
-        }
-        print_document(document)
+    document = {
+        **answer().document(0),
+        "outcome": "changed" if done else "unchanged",
+        "store": left.name,
+        "target": left.target,
+        "removed": json_value(done.removed) if done else None,
+        "why": seen.why if seen else None,
+        "lock": json_value(done.now) if done and done.now else None,
+    }
+    if give_document(document):
         return 0
     if done is None:
         print_line(f"{left.name}: not locked")

@@ -110,9 +110,13 @@ class Adopting:
         """What the caller has typed."""
         return frozenset(self.accepted)
 
+    def finds_blank(self, store: str) -> bool:
+        """Whether a store was looked at and holds nothing that could be adopted."""
+        found = self._found.get(store)
+        return found is not None and found.is_blank
+
     def _is_blank(self, track: Track) -> bool:
-        found = self._found.get(track.store.name)
-        return track.error is None and found is not None and found.is_blank
+        return track.error is None and self.finds_blank(track.store.name)
 
 
 def accepted_note(drift: Drift) -> str:

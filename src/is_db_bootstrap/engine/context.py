@@ -110,6 +110,8 @@ class RunContext:
     adopting: Adopting | None = None
     halted: threading.Event = field(default_factory=threading.Event)
     run_id: str = field(default_factory=new_run_id)
+    #: The errors that the observers have heard, in the order of these calls.
+    _told: list[BootstrapError] = field(default_factory=list)
 
     @property
     def all_succeeded(self) -> bool:
@@ -125,9 +127,21 @@ class RunContext:
             raise Interrupted("The run was interrupted while it waited.")
 
     def say_failed(self, phase: Phase, store: str, error: BootstrapError) -> None:
-        """Tell the observers why a store has failed, and what the next step is."""
+        """Tell the observers why a store has failed, and what the next step is.
+
+        An error is told once.
+        """
+        if any(told is error for told in self._told):
+            return
+        self._told.append(error)
         report = error.report()
         self.emit("failed", phase=phase, store=store, message=error.message, error=report)
+
+    def say_all_failed(self, phase: Phase) -> None:
+        """Tell the observers of each store that has failed, as far as they have not heard it."""
+        for track in self.tracks:
+            if track.error is not None:
+                self.say_failed(phase, track.store.name, track.error)
 
     def say_waiting(self, phase: Phase, store: str, message: str) -> None:
         """Tell the observers why the run tries again."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.memory import Memory
@@ -17,13 +18,39 @@ _NAMED = 5
 UNRECORDED = "That the stores are converged is not recorded, because nothing was verified."
 
 
-def store_reset(
-    store: StoreName, address: str, loss: Loss, *, is_one_of_many: bool = False
-) -> StoreReset:
-    """The error of a store that was lost: what is missing, since when, and the ways out.
+@dataclass(frozen=True, slots=True)
+class WaysOut:
+    """How a person accepts that a store was lost, as calls that do it in place of a run.
 
-    For a target of a fleet (`is_one_of_many`) the way out is a run of its own.
+    `only` names the stores of a run that leaves others out. For a target of a fleet
+    (`is_one_of_many`) the call is one without targets. `may_adopt` says that the run adopts what is
+    there, and that something is.
     """
+
+    only: tuple[StoreName, ...] = ()
+    is_one_of_many: bool = False
+    may_adopt: bool = False
+
+    def _call(self, command: str, store: StoreName) -> str:
+        only = "".join(f" --only {each}" for each in self.only)
+        call = f"`is-db-bootstrap {command}{only} --accept-reset {store}`"
+        if self.is_one_of_many:
+            return f"{call}, with the addresses of this target and without --targets."
+        return f"{call}."
+
+    def to_make(self, store: StoreName) -> str:
+        """The call that makes the store anew."""
+        return self._call("apply", store)
+
+    def to_adopt(self, store: StoreName) -> str:
+        """A sentence on the call that takes the store as it is. Empty where that is no way out."""
+        if not self.may_adopt:
+            return ""
+        return f"If it is to be adopted as it is, say so: {self._call('adopt', store)} "
+
+
+def store_reset(store: StoreName, address: str, loss: Loss, ways_out: WaysOut) -> StoreReset:
+    """The error of a store that was lost: what is missing, since when, and the ways out."""
     if loss.objects:
         what = f"{_listed(loss.objects)} of {address} {_is_or_are(loss.objects)} gone"
     else:
@@ -34,8 +61,9 @@ def store_reset(
         f"({_writer(loss.memory)}), as {_listed(loss.remembered_by)} "
         f"{_remembers(loss.remembered_by)}. Nothing was changed.",
         subject=loss.objects[0] if loss.objects else "",
-        hint="Restore a backup of it and run again. If it is to be made anew, empty, or if this is "
-        f"a copy of another environment, say so: {_acceptance(store, is_one_of_many)}",
+        hint=f"Restore a backup of it and run again. {ways_out.to_adopt(store)}"
+        "If it is to be made anew, empty, or if this is a copy of another environment, say so: "
+        f"{ways_out.to_make(store)}",
     )
 
 
@@ -43,8 +71,7 @@ def doubtful(
     store: StoreName,
     address: str,
     keepers: Sequence[StoreName],
-    *,
-    is_one_of_many: bool = False,
+    ways_out: WaysOut,
 ) -> StoreReset:
     """The error of a blank store of which records may tell that only a newer version can read."""
     return StoreReset(
@@ -53,7 +80,7 @@ def doubtful(
         f"{_keeps(keepers)} records of a newer version of is-db-bootstrap, which this one cannot "
         "read. Nothing was changed.",
         hint="Run the newer version. If the store is to be made, empty, say so: "
-        f"{_acceptance(store, is_one_of_many)}",
+        f"{ways_out.to_make(store)}",
     )
 
 
@@ -69,14 +96,6 @@ def foretold(memory: Memory) -> str:
         f"({_writer(memory)}) together with the store of which another one here is a copy or a "
         "restored backup. If this is a restored backup, restore this store too."
     )
-
-
-def _acceptance(store: StoreName, is_one_of_many: bool) -> str:
-    """How a person accepts that a store is made anew."""
-    call = f"`is-db-bootstrap apply --accept-reset {store}`"
-    if is_one_of_many:
-        return f"{call}, with the addresses of this target and without --targets."
-    return f"{call}."
 
 
 def accepted(loss: Loss, *, is_remade: bool = True) -> str:

@@ -457,7 +457,13 @@ class Phases:
         self._refuse_change(track)
         create = track.store.create_database
         sleep = self._run.sleep
-        remark = while_busy_change(self._retry, change, create, sleep=sleep) or ""
+        try:
+            remark = while_busy_change(self._retry, change, create, sleep=sleep) or ""
+        except Interrupted:
+            raise
+        except BootstrapError as exc:
+            self._record_failed(track, change, time.monotonic() - began, exc)
+            raise
         track.note(remark)
         # A remark says that another run was faster.
         outcome = Outcome.UNCHANGED if remark else Outcome.CHANGED
@@ -646,7 +652,9 @@ class Phases:
         is_adopting = self._run.adopting is not None
         if mode is Mode.APPLY and isinstance(track.store, CanProve) and not is_adopting:
             track.store.prove()
-        if track.plan and track.plan.ahead:
+        is_ahead = track.plan is not None and track.plan.ahead
+        is_uncompared = mode is Mode.VERIFY and _hides_differences(track)
+        if is_ahead:
             track.note("Not verified: the store is ahead of this version of the blueprint.")
         elif mode is Mode.VERIFY and track.pending:
             track.drifts += self._drifts_of_pending(track)
@@ -657,7 +665,7 @@ class Phases:
         if self._run.adopting is not None:
             self._confirm_adopted(track, self._run.adopting)
         track.verified = True
-        track.compared = not (track.plan and track.plan.ahead)
+        track.compared = not is_ahead and not is_uncompared
         if track.drifts:
             advice = track.store.drift_advice if isinstance(track.store, CanAdvise) else ""
             raise VerificationFailed(track.store.name, track.drifts, advice)
@@ -753,6 +761,11 @@ def pending_drifts(changes: Sequence[Change]) -> list[Drift]:
         Drift(each.name, each.kind, PENDING, each.declared, each.actual, fix=APPLY)
         for each in changes
     ]
+
+
+def _hides_differences(track: Track) -> bool:
+    """Whether something is pending in a store that compares nothing then."""
+    return bool(track.pending) and not isinstance(track.store, CanComparePending)
 
 
 def _is_database_missing(track: Track) -> bool:

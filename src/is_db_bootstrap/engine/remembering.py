@@ -78,17 +78,23 @@ class Remembering:
             elif name in doubtful and name in accepted:
                 track.note(memory_words.accepted_doubt())
             elif name in doubtful and _may_be_lost(track.error):
-                many = self._rules.is_one_of_many
                 target, keepers = track.store.target, doubtful[name]
-                error = memory_words.doubtful(name, target, keepers, is_one_of_many=many)
+                error = memory_words.doubtful(name, target, keepers, self._ways_out(track))
                 self._fail(track, error)
         self._note_others(found)
         return self._run.all_succeeded
 
     def _reset(self, track: Track, loss: Loss) -> StoreReset:
-        many = self._rules.is_one_of_many
-        return memory_words.store_reset(
-            track.store.name, track.store.target, loss, is_one_of_many=many
+        ways_out = self._ways_out(track)
+        return memory_words.store_reset(track.store.name, track.store.target, loss, ways_out)
+
+    def _ways_out(self, track: Track) -> memory_words.WaysOut:
+        chosen = tuple(each.store.name for each in self._run.tracks)
+        adopting = self._run.adopting
+        return memory_words.WaysOut(
+            only=chosen if set(self._rules.declared_stores) - set(chosen) else (),
+            is_one_of_many=self._rules.is_one_of_many,
+            may_adopt=adopting is not None and not adopting.finds_blank(track.store.name),
         )
 
     def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
@@ -200,7 +206,8 @@ class Remembering:
             if name in losses:
                 track.note(self._reset(track, losses[name]).message)
             elif name in doubtful:
-                error = memory_words.doubtful(name, track.store.target, doubtful[name])
+                target, keepers = track.store.target, doubtful[name]
+                error = memory_words.doubtful(name, target, keepers, self._ways_out(track))
                 track.note(error.message)
             elif witness is not None and name in witness.members:
                 track.note(memory_words.remembered(witness))

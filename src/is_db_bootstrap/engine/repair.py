@@ -70,7 +70,7 @@ class RepairPhases(Phases):
 
     def _repair_plan(self, track: Track) -> RepairPlan:
         """What would mend a store, and what is left as it is."""
-        track.plan = None
+        track.plan, track.compared = None, False
         try:
             super()._plan_changes(track)
         except StoreConflict:
@@ -84,19 +84,24 @@ class RepairPhases(Phases):
         if pending and not isinstance(track.store, CanComparePending):
             track.note(_APPLY_FIRST)
             return RepairPlan(left=tuple(pending_drifts(pending)))
-        if not isinstance(track.store, CanRepair):
-            return RepairPlan(left=tuple(self._look_while_busy(track, track.store.verify)))
-        return self._look_while_busy(track, track.store.repair_plan)
+        if isinstance(track.store, CanRepair):
+            found = self._look_while_busy(track, track.store.repair_plan)
+        else:
+            found = RepairPlan(left=tuple(self._look_while_busy(track, track.store.verify)))
+        track.compared = True
+        return found
 
     def _fail_for_what_is_left(self) -> None:
         """End the look. A store that has something which cannot be mended is told as drifted."""
         for track in self._run.tracks:
             if track.drifts:
                 track.error = VerificationFailed(track.store.name, track.drifts)
+        self._run.say_all_failed(Phase.PLAN)
 
     def _make_change(self, track: Track, change: Change) -> str | None:
         if not isinstance(track.store, CanRepair):
             raise TypeError(track.store)
+        track.compared = False
         return track.store.repair(change)
 
     def _verify_store(self, track: Track) -> None:

@@ -107,6 +107,7 @@ class Workers:
             call = partial(self._run_step, phase, step, track, quiet=quiet)
             self._running[start_thread(call, STEP_THREAD)] = track
         self._join_steps(phase)
+        self._run.say_all_failed(phase)
         return self._run.all_succeeded
 
     def _run_step(
@@ -115,11 +116,6 @@ class Workers:
         began = time.monotonic()
         try:
             step(track)
-        except BootstrapError as exc:
-            failed = self._failed_track(exc, track)
-            self._run.say_failed(phase, failed.store.name, exc)
-            raise
-        else:
             if not quiet:
                 planned = len(track.pending)
                 self._run.emit("store-done", phase=phase, store=track.store.name, planned=planned)
@@ -143,6 +139,7 @@ class Workers:
         while self._running:
             try:
                 self._collect_first(_LOOK_S)
+                self._run.say_all_failed(phase)
             except KeyboardInterrupt:
                 self.saw_keyboard_interrupt = True
                 self._run.stop.set()
@@ -161,7 +158,8 @@ class Workers:
         """Wait for the first step that ends. Raises what a bug in a store has raised.
 
         The error of a step is noted here and not in the step's thread. So a thread that comes back
-        after the run has given it up does not change what the run reports.
+        after the run has given it up does not change what the run reports, and the observers hear
+        of no error that the report does not have.
         """
         done, _ = wait(self._running, timeout=timeout_s, return_when="FIRST_COMPLETED")
         for future in done:

@@ -16,6 +16,7 @@ from xml.etree import ElementTree as ET
 from is_db_bootstrap.wording import visible, visible_lines
 
 if TYPE_CHECKING:
+    from is_db_bootstrap.errors import BootstrapError
     from is_db_bootstrap.names import StoreName
     from is_db_bootstrap.results import Proof
 
@@ -58,15 +59,26 @@ def junit_fleet(fleet: Document, mask: Mask = _no_mask) -> str:
 
 
 def junit_proofs(
-    blueprint: str, proofs: Sequence[tuple[StoreName, Proof]], mask: Mask = _no_mask
+    blueprint: str,
+    proofs: Sequence[tuple[StoreName, Proof]],
+    mask: Mask = _no_mask,
+    ended_by: BootstrapError | None = None,
 ) -> str:
-    """The checks of a self-test: one that could not be tried is skipped."""
+    """The checks of a self-test: one that could not be tried is skipped.
+
+    What has ended the self-test in the middle is an error of its store.
+    """
     results = {True: "", False: "failure", None: "skipped"}
     by_store: dict[str, list[_Case]] = {}
     for store, proof in proofs:
         result, took_s = results[proof.ok], proof.duration_s
         case = _Case(proof.name, result, "selftest", proof.detail, duration_s=took_s)
         by_store.setdefault(store, []).append(case)
+    if ended_by is not None:
+        report = ended_by.report()
+        text = f"{report.message}\n{report.hint}".strip()
+        case = _Case("the self-test itself", "error", report.kind, text)
+        by_store.setdefault(getattr(ended_by, "store", blueprint), []).append(case)
     suites = [
         _Suite(
             store, f"{blueprint}.{store}", tuple(cases), duration_s=sum(c.duration_s for c in cases)

@@ -8,19 +8,20 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, print_document, print_note
+from is_db_bootstrap.cli._answer import answer, give_document, print_note
 from is_db_bootstrap.cli._endings import FAILED, WRONG_USAGE
 from is_db_bootstrap.cli._options import (
-    ANSWER_OPTIONS,
     BLUEPRINT,
     CONFIG,
     DATA_DIR,
     ENV_FILE,
     LOCAL,
     TIMEOUT,
+    WORK_ANSWER_OPTIONS,
     F,
     Options,
     add_options,
+    refuse_missing_folder,
 )
 from is_db_bootstrap.cli._output import print_line, tell, tell_error
 from is_db_bootstrap.wording import counted
@@ -42,7 +43,7 @@ _DATABASE_OPTIONS = (
     ENV_FILE,
     LOCAL,
     DATA_DIR,
-    *ANSWER_OPTIONS,
+    *WORK_ANSWER_OPTIONS,
 )
 #: Those of them whose value goes into `Options` as it is.
 _PLAIN_PARAMETERS = ("blueprint", "timeout", "config", "env_file", "use_local", "data_dir")
@@ -112,6 +113,7 @@ def database_options(
     def add_to_command(command: F) -> F:
         @functools.wraps(command)
         def with_database(*, url: str | None, **parameters: Any) -> Any:
+            refuse_missing_folder(answer().result_file)
             is_other = url is not None and url.startswith(_OTHER_ENGINES)
             values = {name: parameters.pop(name) for name in _PLAIN_PARAMETERS}
             postgres_url = None if is_other else url
@@ -174,13 +176,23 @@ def run_revisions(
 
     database.refuse_others()
     guests = Guests()
-    parameters |= {**database.arguments, "observers": [guests]}
+    watched = watch_arguments()
+    observers = [guests, *watched.pop("observers")]
+    parameters |= {**database.arguments, **watched, "observers": observers}
     try:
         return function(database.blueprint, *args, **parameters)
     except (BootstrapError, KeyboardInterrupt):
         for note in guests.end(("postgres",), database.settings):
             tell(note)
         raise
+
+
+def watch_arguments() -> dict[str, Any]:
+    """The arguments by which a run of `migrate` has the id of this call, and its records."""
+    from is_db_bootstrap.cli._log import records_observer
+
+    records = records_observer(verbose=False, quiet=answer().is_quiet)
+    return {"run_id": answer().run_id, "observers": [] if records is None else [records]}
 
 
 def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
@@ -198,8 +210,7 @@ def print_revisions(migrated: Migrated, verb: str, nothing: str) -> None:
     count = len(migrated.revisions)
     has_done = bool(count or migrated.baseline)
     total = f"{counted(count, 'revision')} {verb}" if has_done else nothing
-    if answer().is_json:
-        print_document(_migrated_document(migrated, has_done=has_done))
+    if give_document(_migrated_document(migrated, has_done=has_done)):
         return
     for revision in migrated.revisions:
         print_line(revision)

@@ -9,6 +9,7 @@ from is_db_bootstrap.cli.migrate._options import (
     database_options,
     migrate_exit_codes,
     print_revisions,
+    watch_arguments,
 )
 
 
@@ -28,6 +29,8 @@ def command(database: Database, revisions: tuple[str, ...], *, is_all: bool) -> 
     if is_all == bool(revisions):
         raise click.UsageError("Name the revisions, or give --all.")
     database.refuse_others()
-    accepted = migrate.accept(database.blueprint, *revisions, **database.arguments)
+    accepted = migrate.accept(
+        database.blueprint, *revisions, **database.arguments, **watch_arguments()
+    )
     print_revisions(accepted, "accepted", "nothing to accept")
     return 0

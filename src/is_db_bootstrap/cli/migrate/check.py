@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, fail, print_document
+from is_db_bootstrap.cli._answer import answer, fail, give_document
 from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._output import print_line, tell_error
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
@@ -42,8 +42,9 @@ def command(database: Database) -> int:
         tell_error(exc)
         click.echo(HINTS, err=True)
         return FAILED
-    if answer().is_json:
-        return _print_found(found)
+    code = _code_of(found)
+    if give_document(_document_of(found, code)):
+        return code
     product = "" if database.other_url else "PostgreSQL "
     print_line(f"target      {found.target}")
     print_line(f"latency     {found.latency_ms:.1f} ms")
@@ -52,7 +53,7 @@ def command(database: Database) -> int:
         print_line(f"extension   {name} {'available' if is_available else 'NOT AVAILABLE'}")
     print_line(f"revision    {found.revision or '(none)'}")
     print_line(f"head        {found.head}")
-    return _code_of(found)
+    return code
 
 
 def _code_of(found: Check) -> int:
@@ -62,10 +63,8 @@ def _code_of(found: Check) -> int:
     return fail(FAILED, found.conflict)
 
 
-def _print_found(found: Check) -> int:
-    """Print what was found as one document, and return the exit code."""
-    code = _code_of(found)
-    document = {
+def _document_of(found: Check, code: int) -> dict[str, object]:
+    return {
         **answer().document(code, answer().error),
         "target": found.target,
         "latency_ms": round(found.latency_ms, 1),
@@ -74,5 +73,3 @@ def _print_found(found: Check) -> int:
         "revision": found.revision or None,
         "head": found.head,
     }
-    print_document(document)
-    return code

@@ -2,7 +2,7 @@
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, print_document
+from is_db_bootstrap.cli._answer import answer, give_document
 from is_db_bootstrap.cli._output import print_line
 from is_db_bootstrap.cli.migrate._options import Database, database_options, migrate_exit_codes
 
@@ -19,9 +19,8 @@ def command(database: Database) -> int:
 
     read = migrate_cypher.current if database.is_cypher else migrate.current
     current = read(database.blueprint, **database.arguments)
-    if answer().is_json:
-        found = {"revision": current.revision or None, "is_head": current.is_head}
-        print_document({**answer().document(0), **found})
+    found = {"revision": current.revision or None, "is_head": current.is_head}
+    if give_document({**answer().document(0), **found}):
         return 0
     mark = " (head)" if current.is_head else ""
     print_line(f"{current.revision or '(none)'}{mark}")

@@ -2,7 +2,7 @@
 
 import click
 
-from is_db_bootstrap.cli._answer import fail
+from is_db_bootstrap.cli._answer import answer, fail
 from is_db_bootstrap.cli._endings import FAILED
 from is_db_bootstrap.cli._question import ask_user, refuse_unasked
 from is_db_bootstrap.cli.migrate._options import (
@@ -36,10 +36,11 @@ def command(database: Database, target: str, yes: bool) -> int:
     try:
         undone = run_revisions(migrate.downgrade, database, target, drop_rows=yes)
     except RowsWouldBeLost as exc:
-        answer = ask_user(f"{exc.message} Go on?", yes=yes)
-        if answer is None:
+        can_ask = answer().json_log is None
+        agreed = ask_user(f"{exc.message} Go on?", yes=yes) if can_ask else None
+        if agreed is None:
             return refuse_unasked(f"{exc.message} {exc.changed}")
-        if not answer:
+        if not agreed:
             return fail(FAILED, exc.changed)
         rest = exc.to or target
         undone = run_revisions(migrate.downgrade, database, rest, drop_rows=True)

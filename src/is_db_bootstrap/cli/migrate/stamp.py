@@ -7,13 +7,14 @@ from typing import TYPE_CHECKING
 
 import click
 
-from is_db_bootstrap.cli._answer import answer, print_document, print_note
+from is_db_bootstrap.cli._answer import answer, give_document, print_note
 from is_db_bootstrap.cli._output import print_line, tell
-from is_db_bootstrap.cli._question import code_of_refusal
+from is_db_bootstrap.cli._question import code_of_refusal, refuse_unanswerable
 from is_db_bootstrap.cli.migrate._options import (
     Database,
     database_options,
     migrate_exit_codes,
+    watch_arguments,
 )
 
 if TYPE_CHECKING:
@@ -37,6 +38,7 @@ def command(database: Database, revision: str, yes: bool) -> int:
     """
     from is_db_bootstrap import migrate, migrate_cypher
 
+    refuse_unanswerable(yes=yes)
     database.refuse_others()
     module = migrate_cypher if database.is_cypher else migrate
     if not yes:
@@ -47,14 +49,12 @@ def command(database: Database, revision: str, yes: bool) -> int:
     code = code_of_refusal(question, yes=yes)
     if code is not None:
         return code
-    stamped = module.stamp(database.blueprint, revision, **database.arguments)
+    stamped = module.stamp(database.blueprint, revision, **database.arguments, **watch_arguments())
     for line in _lines_of(stamped.record, "count"):
         print_note(line)
     for note in stamped.notes:
         print_note(note)
-    if answer().is_json:
-        print_document(_stamped_document(stamped))
-    else:
+    if not give_document(_stamped_document(stamped)):
         for name in stamped.revisions:
             print_line(name)
     print_note(_total(stamped, is_cypher=database.is_cypher))
