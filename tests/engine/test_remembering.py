@@ -26,6 +26,8 @@ class Remembering(InMemoryBootstrapper):
         super().__init__(name, wanted, **extra)
         self.memories = {}
         self.unable = ""
+        self.is_unread = False
+        self.newer_keys = frozenset()
         self.identity = f"{name} 1"
 
     def recall(self):
@@ -36,8 +38,10 @@ class Remembering(InMemoryBootstrapper):
             is_blank=not self.applied and not self.memories,
             holds=tuple(self.applied),
             missing=tuple(self._missing_names()),
-            memories=tuple(self.memories.values()),
+            memories=() if self.is_unread else tuple(self.memories.values()),
             unable=self.unable,
+            is_unread=self.is_unread,
+            newer_keys=self.newer_keys,
         )
 
     def remember(self, memory):
@@ -397,3 +401,22 @@ def test_a_store_of_a_run_that_leaves_others_out_keeps_what_they_are(pair):
     assert (memory.fingerprint, [*memory.members]) == ("f2", ["redis", "postgres"])
     pair[0].lose()
     assert run(*pair, fingerprint="f2").exit_code == 8
+
+
+def test_a_blank_store_beside_unread_records_of_the_run_is_told_in_every_mode(pair):
+    first, second = pair
+    run(*pair)
+    first.unable, first.is_unread = "The role may not read.", True
+    second.lose()
+    told = (
+        "Whether postgres remembers this store could not be seen: The role may not read. "
+        "So nobody knows whether this store was lost."
+    )
+    for mode in (Mode.PLAN, Mode.VERIFY, Mode.STATUS, Mode.DOCTOR, Mode.APPLY):
+        result = run(*pair, mode=mode)
+        assert told in result.store("redis").notes, mode
+        assert "The role may not read." in result.store("postgres").notes, mode
+    assert run(*pair, mode=Mode.VERIFY).store("redis").notes == ()
+    second.lose()
+    second.is_cache = True
+    assert told not in run(*pair).store("redis").notes

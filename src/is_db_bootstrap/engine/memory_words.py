@@ -57,6 +57,14 @@ def doubtful(
     )
 
 
+def unread(keeper: StoreName, why: str) -> str:
+    """The note on a store that is made anew, beside one whose records could not be seen."""
+    return (
+        f"Whether {keeper} remembers this store could not be seen: {why} So nobody knows whether "
+        "this store was lost."
+    )
+
+
 def accepted_doubt() -> str:
     """The note on such a store, which somebody has accepted as a new one."""
     return "The store is made, as --accept-reset says. Nobody knows whether it was lost."

@@ -213,6 +213,24 @@ class Recollection:
             if keepers and known.is_blank and not known.is_cache and store not in losses
         }
 
+    def unread(self) -> dict[StoreName, Mapping[StoreName, str]]:
+        """The stores to be made anew that records may tell of which could not be seen.
+
+        Each has the stores of the run whose records could not be seen, and why. What a bystander
+        could not tell is said by the one who has asked it. A cache is none of the stores.
+        """
+        unread = {
+            store: known.recall.unable
+            for store, known in self._own.items()
+            if known.recall.is_unread
+        }
+        told = {*self.losses(), *self.doubtful()}
+        return {
+            store: unread
+            for store, known in self._own.items()
+            if unread and known.is_lacking and not known.is_cache and store not in told
+        }
+
     def foretold(self) -> dict[StoreName, Memory]:
         """The blank stores that were converged with the store from which another one was copied.
 

@@ -82,6 +82,7 @@ class Remembering:
                 target, keepers = track.store.target, doubtful[name]
                 error = memory_words.doubtful(name, target, keepers, is_one_of_many=many)
                 self._fail(track, error)
+        self._note_unread(found)
         self._note_others(found)
         return self._run.all_succeeded
 
@@ -99,7 +100,9 @@ class Remembering:
         if self._first_losses is None:
             return []
         failed: list[tuple[Track, BootstrapError]] = []
-        losses = self._recollection().losses()
+        found = self._recollection()
+        losses = found.losses()
+        self._note_unread(found)
         for track in self._run.tracks:
             name = track.store.name
             if name not in losses or losses[name].is_part_of(self._first_losses.get(name)):
@@ -123,6 +126,15 @@ class Remembering:
         track.drifts = []
         phase = Phase.DOCTOR if self._run.mode is Mode.DOCTOR else Phase.PLAN
         self._run.say_failed(phase, track.store.name, error)
+
+    def _note_unread(self, found: Recollection) -> None:
+        """Say whose records could not be seen, and of which stores these may have told."""
+        unread = found.unread()
+        for track in self._run.tracks:
+            if track.recall is not None and track.recall.is_unread:
+                track.note(track.recall.unable)
+            for keeper, why in unread.get(track.store.name, {}).items():
+                track.note(memory_words.unread(keeper, why))
 
     def _note_others(self, found: Recollection) -> None:
         """Say which stores are not the ones that were recorded, and which caches are blank.
@@ -204,6 +216,7 @@ class Remembering:
                 track.note(error.message)
             elif witness is not None and name in witness.members:
                 track.note(memory_words.remembered(witness))
+        self._note_unread(found)
         self._note_others(found)
 
     def _recollection(self) -> Recollection:
