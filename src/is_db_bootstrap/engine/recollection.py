@@ -361,11 +361,15 @@ class Recollection:
         return before[store].identity if is_same else uuid.uuid4().hex
 
     def _is_recorded(self, recall: Recall, wanted: Memory, is_ahead: bool) -> bool:
-        """Whether a store has the record, but for the addresses, the run and the time."""
+        """Whether all of a store has the record, but for the addresses, the run and the time.
+
+        A release that the store is ahead of leaves it to the newer one to complete the record.
+        """
         for memory in recall.memories:
             if memory.key == wanted.key:
-                is_same = is_ahead or memory.fingerprint == wanted.fingerprint
-                return is_same and _compared(memory) == _compared(wanted)
+                is_complete = memory.key not in recall.incomplete
+                is_same = is_complete and memory.fingerprint == wanted.fingerprint
+                return (is_ahead or is_same) and _compared(memory) == _compared(wanted)
         return False
 
 
