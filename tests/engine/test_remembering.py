@@ -420,3 +420,31 @@ def test_a_blank_store_beside_unread_records_of_the_run_is_told_in_every_mode(pa
     second.lose()
     second.is_cache = True
     assert told not in run(*pair).store("redis").notes
+
+
+def test_a_part_that_only_newer_records_may_name_is_not_made_in_silence():
+    store = Remembering("milvus", ["a", "b"])
+    store.applied[:] = ["a"]
+    store.newer_keys = frozenset({"k9"})
+    result = run(store)
+    assert (result.exit_code, result.stores[0].error.object) == (8, "b")
+    assert "b of memory://milvus is not there, and nobody knows" in result.stores[0].error.message
+    assert run(store, accept_reset=["milvus"]).exit_code == 0
+    store.wanted = ("a", "b", "c")
+    beside_own_record = run(store)
+    assert beside_own_record.exit_code == 0
+    [note] = beside_own_record.stores[0].notes
+    assert note.startswith("c is not there. Our own record does not name it")
+
+
+def test_what_only_newer_records_may_remember_and_goes_while_the_run_waits_is_not_made_anew(pair):
+    first, second = pair
+    run(*pair)
+    first.memories.clear()
+    first.newer_keys = frozenset({"k9"})
+    first.wanted = ("a", "b")
+    lost_before_lock(first, second.lose)
+    result = run(*pair)
+    assert (result.exit_code, result.store("redis").error.kind) == (8, "reset")
+    assert result.store("postgres").error is None
+    assert (first.applied, second.applied) == (["a"], [])

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.memory import Memory
-from is_db_bootstrap.engine.recollection import Loss
+from is_db_bootstrap.engine.recollection import Doubt, Loss
 from is_db_bootstrap.errors import StoreReset
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.wording import counted, visible
@@ -42,18 +42,38 @@ def store_reset(
 def doubtful(
     store: StoreName,
     address: str,
-    keepers: Sequence[StoreName],
+    doubt: Doubt,
     *,
     is_one_of_many: bool = False,
 ) -> StoreReset:
-    """The error of a blank store of which records may tell that only a newer version can read."""
+    """The error of a store that lacks what records may name that only a newer version can read."""
+    if doubt.objects:
+        what = f"{_listed(doubt.objects)} of {address} {_is_or_are(doubt.objects)} not there"
+        to_make = "what is not there"
+    else:
+        what, to_make = f"{address} is blank", "the store"
     return StoreReset(
         store,
-        f"{address} is blank, and nobody knows whether it was lost: {_listed(keepers)} "
-        f"{_keeps(keepers)} records of a newer version of is-db-bootstrap, which this one cannot "
-        "read. Nothing was changed.",
-        hint="Run the newer version. If the store is to be made, empty, say so: "
+        f"{what}, and nobody knows whether it was lost: {_newer_records(doubt)}. "
+        "Nothing was changed.",
+        subject=doubt.objects[0] if doubt.objects else "",
+        hint=f"Run the newer version. If {to_make} is to be made, empty, say so: "
         f"{_acceptance(store, is_one_of_many)}",
+    )
+
+
+def unsure_parts(doubt: Doubt) -> str:
+    """The note on what is made beside records of a newer version, and which ours do not name."""
+    return (
+        f"{_listed(doubt.objects)} {_is_or_are(doubt.objects)} not there. Our own record does not "
+        f"name it, so it counts as new: {_newer_records(doubt)}."
+    )
+
+
+def _newer_records(doubt: Doubt) -> str:
+    return (
+        f"{_listed(doubt.keepers)} {_keeps(doubt.keepers)} records of a newer version of "
+        "is-db-bootstrap, which this one cannot read"
     )
 
 

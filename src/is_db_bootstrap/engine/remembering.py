@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from is_db_bootstrap.engine import memory_words, recollection
 from is_db_bootstrap.engine.context import RunContext
-from is_db_bootstrap.engine.recollection import Known, Loss, Recollection
+from is_db_bootstrap.engine.recollection import Doubt, Known, Loss, Recollection
 from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
 from is_db_bootstrap.errors import (
     BootstrapError,
@@ -42,6 +42,8 @@ class Remembering:
         self._heard: Heard | None = None
         #: The losses that the first plan has shown. None before it was judged.
         self._first_losses: Mapping[StoreName, Loss] | None = None
+        #: What the run knew of its stores then.
+        self._first_known: Mapping[StoreName, Known] = {}
         #: Why stores cannot keep the record that is due there, as these have foreseen.
         self._refusals: dict[StoreName, str] = {}
 
@@ -63,6 +65,7 @@ class Remembering:
         """
         found = self._recollection()
         losses = self._first_losses = found.losses()
+        self._first_known = found.known
         doubtful = found.doubtful()
         accepted = self._rules.accept_reset
         if not_lost := [store for store in accepted if store not in {*losses, *doubtful}]:
@@ -78,10 +81,7 @@ class Remembering:
             elif name in doubtful and name in accepted:
                 track.note(memory_words.accepted_doubt())
             elif name in doubtful and _may_be_lost(track.error):
-                many = self._rules.is_one_of_many
-                target, keepers = track.store.target, doubtful[name]
-                error = memory_words.doubtful(name, target, keepers, is_one_of_many=many)
-                self._fail(track, error)
+                self._fail(track, self._doubt(track, doubtful[name]))
         self._note_unread(found)
         self._note_others(found)
         return self._run.all_succeeded
@@ -92,23 +92,33 @@ class Remembering:
             track.store.name, track.store.target, loss, is_one_of_many=many
         )
 
-    def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
-        """Fail each store that was lost since the first plan was judged. Returns these.
+    def _doubt(self, track: Track, doubt: Doubt) -> StoreReset:
+        many = self._rules.is_one_of_many
+        return memory_words.doubtful(
+            track.store.name, track.store.target, doubt, is_one_of_many=many
+        )
 
-        The caller has accepted what that plan could show, and no more.
+    def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
+        """Fail each store that was lost, or may have been, since the first plan was judged.
+
+        Returns these. The caller has accepted what that plan could show, and no more.
         """
         if self._first_losses is None:
             return []
         failed: list[tuple[Track, BootstrapError]] = []
         found = self._recollection()
-        losses = found.losses()
+        losses, doubtful = found.losses(), found.doubtful()
         self._note_unread(found)
         for track in self._run.tracks:
             name = track.store.name
-            if name not in losses or losses[name].is_part_of(self._first_losses.get(name)):
-                continue
-            track.error = self._reset(track, losses[name])
-            failed.append((track, track.error))
+            if name in losses and not losses[name].is_part_of(self._first_losses.get(name)):
+                track.error = self._reset(track, losses[name])
+                failed.append((track, track.error))
+            elif name in doubtful and found.known[name].is_lacking_since(
+                self._first_known.get(name)
+            ):
+                track.error = self._doubt(track, doubtful[name])
+                failed.append((track, track.error))
         return failed
 
     def _refuse_acceptance(self, stores: Sequence[str]) -> None:
@@ -128,13 +138,15 @@ class Remembering:
         self._run.say_failed(phase, track.store.name, error)
 
     def _note_unread(self, found: Recollection) -> None:
-        """Say whose records could not be seen, and of which stores these may have told."""
-        unread = found.unread()
+        """Say whose records could not be read, and of which stores these may have told."""
+        unread, unsure = found.unread(), found.unsure_parts()
         for track in self._run.tracks:
             if track.recall is not None and track.recall.is_unread:
                 track.note(track.recall.unable)
             for keeper, why in unread.get(track.store.name, {}).items():
                 track.note(memory_words.unread(keeper, why))
+            if track.store.name in unsure:
+                track.note(memory_words.unsure_parts(unsure[track.store.name]))
 
     def _note_others(self, found: Recollection) -> None:
         """Say which stores are not the ones that were recorded, and which caches are blank.
@@ -212,8 +224,7 @@ class Remembering:
             if name in losses:
                 track.note(self._reset(track, losses[name]).message)
             elif name in doubtful:
-                error = memory_words.doubtful(name, track.store.target, doubtful[name])
-                track.note(error.message)
+                track.note(self._doubt(track, doubtful[name]).message)
             elif witness is not None and name in witness.members:
                 track.note(memory_words.remembered(witness))
         self._note_unread(found)
