@@ -181,6 +181,11 @@ def test_another_fingerprint_is_recorded_but_not_by_an_older_release():
     assert ahead.to_record(newer) == {}
 
 
+def test_an_older_release_records_nothing_where_no_record_of_the_newer_one_is_left():
+    known = {"postgres": replace(store(PG), is_ahead=True), "redis": store(REDIS)}
+    assert Recollection(known).to_record(NEW) == {}
+
+
 def test_an_older_release_forgets_nothing_that_the_newer_one_holds():
     known = replace(store(MILVUS, ALL, holds=("notes_v1",)), is_ahead=True)
     assert converged(milvus=known).to_record(replace(NEW, fingerprint="f0")) == {}

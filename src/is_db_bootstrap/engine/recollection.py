@@ -316,12 +316,13 @@ class Recollection:
         """The record of each store in which it is missing or out of date.
 
         `template` has what this run says of itself. Its key and its members are not looked at.
-        A store that this release is older than is no reason to record another fingerprint.
+        A store that this release is older than is no reason to record another fingerprint. Without
+        a record to carry on, nothing tells what the newer release had compared, so none is due.
         """
-        if self.is_ambiguous:
-            return {}
         base = self.base()
         is_ahead = any(known.is_ahead for known in self._own.values())
+        if self.is_ambiguous or (is_ahead and base is None):
+            return {}
         wanted = replace(
             template,
             key=self._present_key() or uuid.uuid4().hex,

@@ -264,9 +264,15 @@ class Remembering:
                 self._rules.bystanders,
                 within_s=min(ANSWER_S, self._rules.retry.deadline_s or ANSWER_S),
                 is_to_end=self._run.stop.is_set,
-                say_waiting=partial(self._run.say_waiting, Phase.PLAN, lacking),
+                say_waiting=partial(self._say_still_waiting, lacking),
             )
         return self._heard
+
+    def _say_still_waiting(self, store: StoreName, message: str) -> None:
+        """Tell the observers what the run waits for. Nothing is tried again."""
+        phases = {Mode.STATUS: Phase.STATUS, Mode.DOCTOR: Phase.DOCTOR}
+        phase = phases.get(self._run.mode, Phase.PLAN)
+        self._run.emit("still-waiting", phase=phase, store=store, message=message)
 
 
 def _may_be_lost(error: BootstrapError | None) -> bool:
