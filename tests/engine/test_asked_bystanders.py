@@ -32,6 +32,7 @@ class Store(InMemoryBootstrapper):
             "here",
             f"{self.name} 1",
             is_blank=not self.applied and not self.memories,
+            holds=tuple(self.applied),
             missing=tuple(self._missing_names()),
             memories=tuple(self.memories.values()),
             newer_keys=self.newer_keys,
@@ -124,3 +125,43 @@ def test_a_wait_for_stores_that_are_left_out_is_told_and_is_no_other_try(monkeyp
     engine(Store("neo4j"), Mute("redis"), observers=[told.append]).run()
     [event] = [each for each in told if "asked what they remember" in each.message]
     assert (event.kind, event.store) == ("still-waiting", "neo4j")
+
+
+def test_a_blank_cache_is_made_without_a_note_on_stores_that_are_left_out(monkeypatch):
+    monkeypatch.setattr(bystanders, "BRIEF_ANSWER_S", 0.3)
+    began = time.monotonic()
+    mute = Mute("milvus")
+    plan = engine(Store("redis", is_cache=True), mute).run(Mode.PLAN)
+    assert (plan.exit_code, notes(plan), mute.calls) == (0, "", [])
+    result = engine(Store("redis", is_cache=True), mute).run()
+    assert (result.outcome, notes(result)) == ("changed", "")
+    assert time.monotonic() - began < 5
+
+
+def test_without_a_time_to_wait_the_stores_that_are_left_out_get_no_more_than_the_least():
+    began = time.monotonic()
+    result = engine(Store("neo4j"), Mute("redis"), timeout_s=0).run()
+    assert "could not be asked" in notes(result)
+    assert time.monotonic() - began < 8
+
+
+def test_stores_that_are_only_run_one_by_one_learn_of_each_other_when_something_is_recorded():
+    first, second = Store("postgres"), Store("neo4j")
+    engine(first).run()
+    engine(second, first).run()
+    second.calls.clear()
+    assert engine(first, second).run().outcome == "unchanged"
+    assert second.calls == []
+    assert engine(first, second, fingerprint="f2").run().exit_code == 0
+    assert [{*memory.members} for memory in first.memories.values()] == [{"postgres", "neo4j"}]
+    second.lose()
+    assert engine(second, first, fingerprint="f2").run().exit_code == 8
+
+
+def test_records_that_began_apart_keep_each_store_that_is_left_out():
+    first, second, third = Store("postgres"), Store("neo4j"), Store("milvus")
+    for store in (second, third, first):
+        engine(store).run()
+    engine(first, second, third, fingerprint="f2").run()
+    known = {name for memory in first.memories.values() for name in memory.members}
+    assert known == {"postgres", "neo4j", "milvus"}

@@ -348,6 +348,24 @@ def test_a_refusal_that_a_store_foresees_takes_no_lock(pair, mode):
     assert all("lock" not in store.seen for store in pair)
 
 
+def test_a_store_that_is_busy_when_it_foresees_a_refusal_is_asked_again(pair):
+    run(*pair)
+    second = pair[1]
+    second.memories.clear()
+    answers = [StoreBusy("redis", "Another run writes."), "The user may not write."]
+
+    def refusal():
+        answer = answers.pop(0)
+        if isinstance(answer, StoreBusy):
+            raise answer
+        return answer
+
+    second.memory_refusal = refusal
+    result = run(*pair)
+    assert (result.outcome, answers) == ("unchanged", [])
+    assert result.store("redis").notes == ("The user may not write.",)
+
+
 def test_an_older_release_writes_no_record_over_that_of_a_newer_one(pair):
     run(*pair, fingerprint="newer")
     pair[0].plan = lambda: Plan(ahead=True)

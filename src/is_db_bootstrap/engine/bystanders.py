@@ -3,6 +3,9 @@
 `--only` and `--skip` leave stores out. Such a store may be the only one that remembers a store of
 the run. So it is asked, and only asked, before anything is made anew. It fails no run: that it
 could not be asked is a note, and is never taken for "it remembers nothing".
+
+A run that is to record something asks briefly, too. So stores that are only ever run one by one
+learn of each other.
 """
 
 from __future__ import annotations
@@ -25,6 +28,8 @@ _log = logging.getLogger(__name__)
 
 #: Seconds that all bystanders together get for their answers.
 ANSWER_S = 10.0
+#: Seconds that they get where the run makes nothing anew, and only asks what it is to record.
+BRIEF_ANSWER_S = 2.0
 #: Seconds after which a person hears what the run waits for.
 _QUIET_S = 2.0
 #: Seconds between two looks at whether the run is to end.

@@ -60,10 +60,9 @@ class Known:
 
     def is_lacking_since(self, before: Known | None) -> bool:
         """Whether more is not there than `before`."""
-        if not self.is_lacking:
-            return False
-        is_new = before is None or not before.is_lacking
-        return is_new or not _is_covered(self.lacks, before.lacks)
+        if before is None or not before.is_lacking:
+            return self.is_lacking
+        return self.is_lacking and not _is_covered(self.lacks, before.lacks)
 
     @property
     def all_holds(self) -> tuple[str, ...]:
@@ -361,10 +360,15 @@ class Recollection:
     def _wanted_members(self, base: Memory | None, *, is_ahead: bool) -> dict[StoreName, Member]:
         """What is remembered of each store: of those of this run anew, of others as before.
 
-        Another release may declare a store that this one does not, so none is forgotten.
+        Another release may declare a store that this one does not, so none is forgotten. A store
+        that this run leaves out, and that has said what it is, may be known to its own record alone.
         """
         before = base.members if base else {}
         members = {store: member for store, member in before.items() if store not in self._own}
+        for store, known in self.known.items():
+            own = self._best([(at, m) for at, m in self._ours(witnesses=True) if at == store])
+            if known.is_bystander and own is not None:
+                members.setdefault(store, own.members[store])
         for store, known in self._own.items():
             holds = {*known.all_holds}
             if is_ahead and store in before:

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.engine import memory_words, recollection
 from is_db_bootstrap.engine.context import RunContext
 from is_db_bootstrap.engine.recollection import Doubt, Known, Loss, Recollection
+from is_db_bootstrap.engine.retry import LEAST_CALL_S
 from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
+    StoreBusy,
     StoreReset,
     StoreUnavailable,
     VerificationFailed,
@@ -40,6 +41,8 @@ class Remembering:
         self._rules = run.rules
         #: What the stores that the run leaves out have said. None before they were asked.
         self._heard: Heard | None = None
+        #: Whether they had little time for it, because nothing was made anew.
+        self._was_brief = False
         #: The losses that the first plan has shown. None before it was judged.
         self._first_losses: Mapping[StoreName, Loss] | None = None
         #: What the run knew of its stores then.
@@ -179,6 +182,9 @@ class Remembering:
             self._rules.blueprint, self._rules.fingerprint, self._run.run_id
         )
         due = found.to_record(template)
+        if due and self._is_to_write and self._rules.bystanders and self._heard is None:
+            self._hear(next(iter(due)), is_brief=True)
+            due = self._recollection().to_record(template)
         for refused in self._refusals:
             due.pop(refused, None)
         if self._run.mode is Mode.APPLY and not self._rules.verify:
@@ -196,16 +202,28 @@ class Remembering:
                 if found.is_ambiguous:
                     track.note(memory_words.ambiguous(self._rules.blueprint))
 
+    @property
+    def _is_to_write(self) -> bool:
+        """Whether the run writes what is due, if all goes well."""
+        rules = self._rules
+        return self._run.mode is Mode.APPLY and rules.verify and bool(rules.fingerprint)
+
     def foresee_refusal(self, track: Track) -> None:
         """Note why a store cannot keep the record that is due there, if it can foresee that.
 
-        A store that has gone is waited for by the lock.
+        A store that has gone is waited for by the lock. Raises `StoreBusy` for one that is to be
+        asked again.
         """
         if not isinstance(track.store, CanForeseeRefusal):
             return
-        with suppress(StoreUnavailable):
-            if refusal := track.store.memory_refusal():
-                self._refusals[track.store.name] = refusal
+        try:
+            refusal = track.store.memory_refusal()
+        except StoreBusy:
+            raise
+        except StoreUnavailable:
+            return
+        if refusal:
+            self._refusals[track.store.name] = refusal
 
     def write(self, track: Track) -> str | None:
         """Write the record of one store. Returns why that was not done, or None."""
@@ -233,7 +251,7 @@ class Remembering:
     def _recollection(self) -> Recollection:
         """What all stores say. Where the run makes a store anew, it asks those that it leaves out.
 
-        They are asked once in a run.
+        They are asked once in a run. A cache is made anew whoever remembers it.
         """
         known: dict[StoreName, Known] = {
             track.store.name: Known(
@@ -246,25 +264,31 @@ class Remembering:
             for track in self._run.tracks
             if track.recall is not None
         }
-        lacking = [store for store, each in known.items() if each.is_lacking]
+        lacking = [s for s, each in known.items() if each.is_lacking and not each.is_cache]
         if lacking and self._rules.bystanders:
             heard = self._hear(lacking[0])
             for track in self._run.tracks:
                 if track.store.name in lacking:
                     track.note(*heard.notes())
-            known |= heard.known
+        if self._heard is not None:
+            known |= self._heard.known
         return Recollection(known, self._rules.declared_stores, self._rules.is_one_of_many)
 
-    def _hear(self, lacking: StoreName) -> Heard:
-        """What the stores that the run leaves out remember, for a store that is made anew."""
-        if self._heard is None:
-            from is_db_bootstrap.engine.bystanders import ANSWER_S, ask_bystanders
+    def _hear(self, store: StoreName, *, is_brief: bool = False) -> Heard:
+        """What the stores that the run leaves out remember, for a store of the run.
 
+        Those that had little time for an answer, and gave none, may be asked again.
+        """
+        if self._heard is None or (self._was_brief and self._heard.unheard and not is_brief):
+            from is_db_bootstrap.engine.bystanders import ANSWER_S, BRIEF_ANSWER_S, ask_bystanders
+
+            self._was_brief = is_brief
+            most_s = BRIEF_ANSWER_S if is_brief else ANSWER_S
             self._heard = ask_bystanders(
                 self._rules.bystanders,
-                within_s=min(ANSWER_S, self._rules.retry.deadline_s or ANSWER_S),
+                within_s=min(most_s, max(self._rules.retry.deadline_s, LEAST_CALL_S)),
                 is_to_end=self._run.stop.is_set,
-                say_waiting=partial(self._say_still_waiting, lacking),
+                say_waiting=partial(self._say_still_waiting, store),
             )
         return self._heard
 
