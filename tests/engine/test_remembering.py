@@ -403,6 +403,30 @@ def test_a_blank_cache_is_made_anew_with_a_note(pair):
     assert "As a cache, it is recorded again." in result.store("redis").notes[0]
 
 
+def test_what_a_run_does_not_record_is_not_told_as_recorded(pair):
+    first, second = pair
+    second.is_cache = True
+    run(*pair)
+    first.identity = "another one"
+    second.lose()
+
+    def told(**extra):
+        result = run(*pair, **extra)
+        return {store.store: " ".join(store.notes) for store in result.stores}
+
+    for extra in ({"mode": Mode.VERIFY}, {"mode": Mode.STATUS}, {"mode": Mode.DOCTOR}):
+        notes = told(**extra)
+        assert notes["postgres"].endswith("it was restored, copied or replaced."), extra
+        assert "recorded a" not in str(notes)
+    first.unable = "The role may not write."
+    notes = told(mode=Mode.PLAN)
+    assert "recorded anew" not in notes["postgres"]
+    first.unable = ""
+    assert "It is recorded anew." in told(mode=Mode.PLAN)["postgres"]
+    assert "recorded anew" not in told(verify=False)["postgres"]
+    assert "It is recorded anew." in told()["postgres"]
+
+
 @pytest.mark.parametrize("accepted", ["redis", "milvus"])
 def test_an_acceptance_of_no_reset_is_an_error_before_anything(pair, accepted):
     run(*pair)

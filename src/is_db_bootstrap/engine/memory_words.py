@@ -115,20 +115,22 @@ def accepted(loss: Loss, *, is_remade: bool = True) -> str:
     return f"{what}, converged on {since} and lost since, is {then}, as --accept-reset says."
 
 
-def blank_cache(loss: Loss) -> str:
-    """The note on a cache that is blank again."""
+def blank_cache(loss: Loss, *, is_recorded: bool = True) -> str:
+    """The note on a cache that is blank again, in a run that is to record it or not."""
+    was, then = ("was", " As a cache, it is recorded again.") if is_recorded else ("is", "")
     return (
-        f"The store was blank, though {_listed(loss.remembered_by)} "
+        f"The store {was} blank, though {_listed(loss.remembered_by)} "
         f"{_remembers(loss.remembered_by)} that it was converged on "
-        f"{moment(loss.memory.recorded_at)}. As a cache, it is recorded again."
+        f"{moment(loss.memory.recorded_at)}.{then}"
     )
 
 
-def other_store(memory: Memory) -> str:
-    """The note on a store that is not the one that a record tells of."""
+def other_store(memory: Memory, *, is_recorded: bool = True) -> str:
+    """The note on a store that is not the one that a record tells of, in such a run or not."""
+    then = " It is recorded anew." if is_recorded else ""
     return (
         f"This is not the store that was converged on {moment(memory.recorded_at)} "
-        f"({_writer(memory)}): it was restored, copied or replaced. It is recorded anew."
+        f"({_writer(memory)}): it was restored, copied or replaced.{then}"
     )
 
 

@@ -361,7 +361,7 @@ class Recollection:
         """What is remembered of each store: of those of this run anew, of others as before.
 
         Another release may declare a store that this one does not, so none is forgotten. A store
-        that this run leaves out, and that has said what it is, may be known to its own record alone.
+        that this run leaves out, and that was asked, may be known to its own record alone.
         """
         before = base.members if base else {}
         members = {store: member for store, member in before.items() if store not in self._own}

@@ -24,7 +24,7 @@ from is_db_bootstrap.results import Mode
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.bystanders import Heard
-    from is_db_bootstrap.engine.memory import Recall
+    from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.engine.track import Track
     from is_db_bootstrap.names import StoreName
 
@@ -154,17 +154,19 @@ class Remembering:
     def _note_others(self, found: Recollection) -> None:
         """Say which stores are not the ones that were recorded, and which caches are blank.
 
-        A run that records nothing does not say it, because these notes say what is recorded anew.
+        A run without a fingerprint does not say it: nothing is ever recorded by such runs, so each
+        of them would say it.
         """
         if not self._rules.fingerprint:
             return
+        due = found.to_record(self._template()) if self._is_to_record else {}
         caches, others, foretold = found.blank_caches(), found.others(), found.foretold()
         for track in self._run.tracks:
             name = track.store.name
             if name in caches:
-                track.note(memory_words.blank_cache(caches[name]))
+                track.note(memory_words.blank_cache(caches[name], is_recorded=name in due))
             if name in others:
-                track.note(memory_words.other_store(others[name]))
+                track.note(memory_words.other_store(others[name], is_recorded=name in due))
             if name in foretold:
                 track.note(memory_words.foretold(foretold[name]))
 
@@ -178,13 +180,13 @@ class Remembering:
         if not self._rules.fingerprint:
             return
         found = self._recollection()
-        template = recollection.template(
-            self._rules.blueprint, self._rules.fingerprint, self._run.run_id
-        )
+        template = self._template()
         due = found.to_record(template)
-        if due and self._is_to_write and self._rules.bystanders and self._heard is None:
+        is_to_write = self._is_to_record and self._run.mode is Mode.APPLY
+        if due and is_to_write and self._rules.bystanders and self._heard is None:
             self._hear(next(iter(due)), is_brief=True)
-            due = self._recollection().to_record(template)
+            found = self._recollection()
+            due = found.to_record(template)
         for refused in self._refusals:
             due.pop(refused, None)
         if self._run.mode is Mode.APPLY and not self._rules.verify:
@@ -203,10 +205,15 @@ class Remembering:
                     track.note(memory_words.ambiguous(self._rules.blueprint))
 
     @property
-    def _is_to_write(self) -> bool:
-        """Whether the run writes what is due, if all goes well."""
+    def _is_to_record(self) -> bool:
+        """Whether the run writes what is due, if all goes well, or plans such a run."""
+        mode, rules = self._run.mode, self._rules
+        is_verified = mode is Mode.PLAN or (mode is Mode.APPLY and rules.verify)
+        return is_verified and bool(rules.fingerprint)
+
+    def _template(self) -> Memory:
         rules = self._rules
-        return self._run.mode is Mode.APPLY and rules.verify and bool(rules.fingerprint)
+        return recollection.template(rules.blueprint, rules.fingerprint, self._run.run_id)
 
     def foresee_refusal(self, track: Track) -> None:
         """Note why a store cannot keep the record that is due there, if it can foresee that.
