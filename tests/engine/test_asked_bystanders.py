@@ -165,3 +165,10 @@ def test_records_that_began_apart_keep_each_store_that_is_left_out():
     engine(first, second, third, fingerprint="f2").run()
     known = {name for memory in first.memories.values() for name in memory.members}
     assert known == {"postgres", "neo4j", "milvus"}
+
+
+def test_a_target_of_a_fleet_asks_no_store_that_is_left_out_for_its_record_alone():
+    first, second = Store("postgres"), Store("neo4j")
+    engine(first).run()
+    result = engine(first, second, fingerprint="f2", is_one_of_many=True).run()
+    assert (result.outcome, second.calls) == ("changed", [])

@@ -182,8 +182,7 @@ class Remembering:
         found = self._recollection()
         template = self._template()
         due = found.to_record(template)
-        is_to_write = self._is_to_record and self._run.mode is Mode.APPLY
-        if due and is_to_write and self._rules.bystanders and self._heard is None:
+        if due and self._is_to_ask_for_record and self._heard is None:
             self._hear(next(iter(due)), is_brief=True)
             found = self._recollection()
             due = found.to_record(template)
@@ -210,6 +209,16 @@ class Remembering:
         mode, rules = self._run.mode, self._rules
         is_verified = mode is Mode.PLAN or (mode is Mode.APPLY and rules.verify)
         return is_verified and bool(rules.fingerprint)
+
+    @property
+    def _is_to_ask_for_record(self) -> bool:
+        """Whether stores that are left out are asked before something is recorded.
+
+        In a fleet, each target would wait anew for one that is down.
+        """
+        rules = self._rules
+        is_to_write = self._is_to_record and self._run.mode is Mode.APPLY
+        return is_to_write and bool(rules.bystanders) and not rules.is_one_of_many
 
     def _template(self) -> Memory:
         rules = self._rules
