@@ -294,7 +294,7 @@ def bystanders_of(
         url = settings.stores.get(store)
         if url is not None and url.source != DEFAULT_SOURCE:
             make = partial(bootstrapper, store, url, blueprint, settings)
-            found.append(Bystander(store, str(url), make))
+            found.append(Bystander(store, make))
     return tuple(found)
 
 

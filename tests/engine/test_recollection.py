@@ -9,7 +9,7 @@ import pytest
 
 from is_db_bootstrap.engine.memory import FORMAT, Member, Memory, Recall
 from is_db_bootstrap.engine.memory_text import BrokenMemory, NewerMemory, from_text, to_text
-from is_db_bootstrap.engine.recollection import Known, Recollection
+from is_db_bootstrap.engine.recollection import Doubt, Known, Recollection
 
 THEN = datetime(2026, 11, 1, 12, 30, tzinfo=UTC)
 PG = Member("1/16384", "database app, schema public", "postgresql://a/app", ("schema public",))
@@ -181,6 +181,11 @@ def test_another_fingerprint_is_recorded_but_not_by_an_older_release():
     assert ahead.to_record(newer) == {}
 
 
+def test_an_older_release_records_nothing_where_no_record_of_the_newer_one_is_left():
+    known = {"postgres": replace(store(PG), is_ahead=True), "redis": store(REDIS)}
+    assert Recollection(known).to_record(NEW) == {}
+
+
 def test_an_older_release_forgets_nothing_that_the_newer_one_holds():
     known = replace(store(MILVUS, ALL, holds=("notes_v1",)), is_ahead=True)
     assert converged(milvus=known).to_record(replace(NEW, fingerprint="f0")) == {}
@@ -215,13 +220,28 @@ def test_a_store_that_this_release_does_not_declare_is_not_forgotten():
 def test_a_blank_store_is_in_doubt_beside_records_that_only_a_newer_version_can_read():
     keeper = store(REDIS, newer_keys=frozenset({"k9"}))
     found = Recollection({"postgres": blank(PG), "redis": keeper})
-    assert found.doubtful() == {"postgres": ("redis",)}
+    assert found.doubtful() == {"postgres": Doubt((), ("redis",))}
     assert Recollection({"postgres": store(PG), "redis": keeper}).doubtful() == {}
     known = {"postgres": blank(PG), "milvus": store(MILVUS, ALL), "redis": keeper}
     assert (list(Recollection(known).losses()), Recollection(known).doubtful()) == (
         ["postgres"],
         {},
     )
+
+
+def test_a_part_is_in_doubt_beside_newer_records_where_no_record_of_ours_tells_of_its_store():
+    part = store(MILVUS, holds=("notes_v1",), missing=("words_v1",), newer_keys=frozenset({"k9"}))
+    part = replace(part, is_pending=True)
+    found = Recollection({"milvus": part})
+    assert found.doubtful() == {"milvus": Doubt(("words_v1",), ("milvus",))}
+    before = replace(ALL, members={"milvus": replace(MILVUS, holds=("notes_v1",))})
+    ours = replace(part, recall=replace(part.recall, memories=(before,)))
+    found = Recollection({"milvus": ours})
+    assert found.doubtful() == {}
+    assert found.unsure_parts() == {"milvus": Doubt(("words_v1",), ("milvus",))}
+    lost = replace(part, recall=replace(part.recall, memories=(ALL,)))
+    found = Recollection({"milvus": lost})
+    assert (list(found.losses()), found.doubtful(), found.unsure_parts()) == (["milvus"], {}, {})
 
 
 def test_a_blank_store_beside_a_copy_is_told_of_and_is_no_loss():

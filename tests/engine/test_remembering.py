@@ -26,6 +26,8 @@ class Remembering(InMemoryBootstrapper):
         super().__init__(name, wanted, **extra)
         self.memories = {}
         self.unable = ""
+        self.is_unread = False
+        self.newer_keys = frozenset()
         self.identity = f"{name} 1"
 
     def recall(self):
@@ -36,8 +38,10 @@ class Remembering(InMemoryBootstrapper):
             is_blank=not self.applied and not self.memories,
             holds=tuple(self.applied),
             missing=tuple(self._missing_names()),
-            memories=tuple(self.memories.values()),
+            memories=() if self.is_unread else tuple(self.memories.values()),
             unable=self.unable,
+            is_unread=self.is_unread,
+            newer_keys=self.newer_keys,
         )
 
     def remember(self, memory):
@@ -344,6 +348,24 @@ def test_a_refusal_that_a_store_foresees_takes_no_lock(pair, mode):
     assert all("lock" not in store.seen for store in pair)
 
 
+def test_a_store_that_is_busy_when_it_foresees_a_refusal_is_asked_again(pair):
+    run(*pair)
+    second = pair[1]
+    second.memories.clear()
+    answers = [StoreBusy("redis", "Another run writes."), "The user may not write."]
+
+    def refusal():
+        answer = answers.pop(0)
+        if isinstance(answer, StoreBusy):
+            raise answer
+        return answer
+
+    second.memory_refusal = refusal
+    result = run(*pair)
+    assert (result.outcome, answers) == ("unchanged", [])
+    assert result.store("redis").notes == ("The user may not write.",)
+
+
 def test_an_older_release_writes_no_record_over_that_of_a_newer_one(pair):
     run(*pair, fingerprint="newer")
     pair[0].plan = lambda: Plan(ahead=True)
@@ -381,6 +403,30 @@ def test_a_blank_cache_is_made_anew_with_a_note(pair):
     assert "As a cache, it is recorded again." in result.store("redis").notes[0]
 
 
+def test_what_a_run_does_not_record_is_not_told_as_recorded(pair):
+    first, second = pair
+    second.is_cache = True
+    run(*pair)
+    first.identity = "another one"
+    second.lose()
+
+    def told(**extra):
+        result = run(*pair, **extra)
+        return {store.store: " ".join(store.notes) for store in result.stores}
+
+    for extra in ({"mode": Mode.VERIFY}, {"mode": Mode.STATUS}, {"mode": Mode.DOCTOR}):
+        notes = told(**extra)
+        assert notes["postgres"].endswith("it was restored, copied or replaced."), extra
+        assert "recorded a" not in str(notes)
+    first.unable = "The role may not write."
+    notes = told(mode=Mode.PLAN)
+    assert "recorded anew" not in notes["postgres"]
+    first.unable = ""
+    assert "It is recorded anew." in told(mode=Mode.PLAN)["postgres"]
+    assert "recorded anew" not in told(verify=False)["postgres"]
+    assert "It is recorded anew." in told()["postgres"]
+
+
 @pytest.mark.parametrize("accepted", ["redis", "milvus"])
 def test_an_acceptance_of_no_reset_is_an_error_before_anything(pair, accepted):
     run(*pair)
@@ -397,3 +443,50 @@ def test_a_store_of_a_run_that_leaves_others_out_keeps_what_they_are(pair):
     assert (memory.fingerprint, [*memory.members]) == ("f2", ["redis", "postgres"])
     pair[0].lose()
     assert run(*pair, fingerprint="f2").exit_code == 8
+
+
+def test_a_blank_store_beside_unread_records_of_the_run_is_told_in_every_mode(pair):
+    first, second = pair
+    run(*pair)
+    first.unable, first.is_unread = "The role may not read.", True
+    second.lose()
+    told = (
+        "Whether postgres remembers this store could not be seen: The role may not read. "
+        "So nobody knows whether this store was lost."
+    )
+    for mode in (Mode.PLAN, Mode.VERIFY, Mode.STATUS, Mode.DOCTOR, Mode.APPLY):
+        result = run(*pair, mode=mode)
+        assert told in result.store("redis").notes, mode
+        assert "The role may not read." in result.store("postgres").notes, mode
+    assert run(*pair, mode=Mode.VERIFY).store("redis").notes == ()
+    second.lose()
+    second.is_cache = True
+    assert told not in run(*pair).store("redis").notes
+
+
+def test_a_part_that_only_newer_records_may_name_is_not_made_in_silence():
+    store = Remembering("milvus", ["a", "b"])
+    store.applied[:] = ["a"]
+    store.newer_keys = frozenset({"k9"})
+    result = run(store)
+    assert (result.exit_code, result.stores[0].error.object) == (8, "b")
+    assert "b of memory://milvus is not there, and nobody knows" in result.stores[0].error.message
+    assert run(store, accept_reset=["milvus"]).exit_code == 0
+    store.wanted = ("a", "b", "c")
+    beside_own_record = run(store)
+    assert beside_own_record.exit_code == 0
+    [note] = beside_own_record.stores[0].notes
+    assert note.startswith("c is not there. Our own record does not name it")
+
+
+def test_what_only_newer_records_may_remember_and_goes_while_the_run_waits_is_not_made_anew(pair):
+    first, second = pair
+    run(*pair)
+    first.memories.clear()
+    first.newer_keys = frozenset({"k9"})
+    first.wanted = ("a", "b")
+    lost_before_lock(first, second.lose)
+    result = run(*pair)
+    assert (result.exit_code, result.store("redis").error.kind) == (8, "reset")
+    assert result.store("postgres").error is None
+    assert (first.applied, second.applied) == (["a"], [])

@@ -113,12 +113,12 @@ def asked(monkeypatch):
     names = []
     ask = bystanders.Bystander
 
-    def noted(name, target, make):
+    def noted(name, make):
         def make_and_note():
             names.append(name)
             return make()
 
-        return ask(name, target, make_and_note)
+        return ask(name, make_and_note)
 
     monkeypatch.setattr(bystanders, "Bystander", noted)
     return names

@@ -587,6 +587,32 @@ def test_a_plan_that_another_role_has_left_is_no_failure_when_it_is_remembered(s
         shop.admin(f"DROP ROLE {role}")
 
 
+def test_a_store_that_was_lost_beside_records_that_the_role_may_not_read_is_made_with_a_note(shop):
+    durable = replace(shop.blueprint, durable_keys=True)
+    shop.converge(blueprint=durable)
+    empty_redis(shop.cache)
+    role = f"team_{uuid.uuid4().hex[:8]}"
+    shop.admin(f"CREATE ROLE {role} LOGIN PASSWORD 'x'")
+    try:
+        shop.sql(
+            f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}",
+            "REVOKE ALL ON is_db_bootstrap.memory FROM PUBLIC",
+        )
+        host = shop.server.url.rpartition("@")[2].removeprefix("postgresql://")
+        urls = {"postgres_url": f"postgresql://{role}:x@{host}/{shop.database}"}
+        for mode in (Mode.PLAN, Mode.APPLY):
+            result = shop.run(mode, blueprint=durable, urls=urls)
+            assert result.exit_code == 0, result
+            assert f"{role} may not read the records" in notes(result, "postgres")
+            assert "Whether postgres remembers this store could not be seen" in notes(
+                result, "redis"
+            )
+        assert "nobody knows whether this store was lost" in notes(result, "redis")
+    finally:
+        drop_database(shop.server, shop.database)
+        shop.admin(f"DROP ROLE {role}")
+
+
 def test_a_connection_that_is_lost_before_the_record_fails_and_the_next_run_writes_it(
     shop, monkeypatch
 ):

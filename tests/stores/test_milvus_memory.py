@@ -290,6 +290,32 @@ def test_a_blueprint_made_from_what_exists_has_no_record_in_it(new, milvus_url):
 
 
 @on("lite")
+def test_each_collection_gets_the_record_also_after_another_one_was_made_anew(new, client):
+    def run(**extra):
+        return BootstrapOrchestrator([new(BOTH)], blueprint="mine", fingerprint="f", **extra).run()
+
+    assert run().outcome is Outcome.CHANGED
+    client.drop_collection("tags")
+    assert run().exit_code == 8
+    assert run(accept_reset=["milvus"]).outcome is Outcome.CHANGED
+    assert run().outcome is Outcome.UNCHANGED
+    client.drop_alias("docs")
+    client.drop_collection("docs_v1")
+    assert run().exit_code == 8
+    # A run that is killed between the properties of two collections leaves one without its record.
+    assert run(accept_reset=["milvus"]).outcome is Outcome.CHANGED
+    [own] = [
+        name
+        for name in client.describe_collection("tags")["properties"]
+        if name.startswith(memory_properties.PREFIX)
+    ]
+    client.alter_collection_properties("tags", {own: ""})
+    completed = run()
+    assert [change.kind for change in completed.stores[0].changes] == ["memory"]
+    assert run().outcome is Outcome.UNCHANGED
+
+
+@on("lite")
 def test_a_milvus_takes_so_many_records_and_renews_those_that_it_has(new, monkeypatch):
     monkeypatch.setattr(memory_properties, "MOST_RECORDS", 2)
     assert run_remembered(new()).outcome is Outcome.CHANGED

@@ -86,6 +86,9 @@ class Recall:
     missing: tuple[str, ...] = ()
     #: The records of this blueprint, of all deployments that share this store.
     memories: tuple[Memory, ...] = ()
+    #: The keys of those of them that a part of this store lacks, or has in an older text. The part
+    #: that has the record may be lost, so these are written anew.
+    incomplete: frozenset[str] = frozenset()
     #: Why nothing can be recorded here, as a sentence with the remedy. Empty when it can be.
     unable: str = ""
     #: Whether records may be here that could not be seen. `unable` says why.

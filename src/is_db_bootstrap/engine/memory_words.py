@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from is_db_bootstrap.engine.memory import Memory
-from is_db_bootstrap.engine.recollection import Loss
+from is_db_bootstrap.engine.recollection import Doubt, Loss
 from is_db_bootstrap.errors import StoreReset
 from is_db_bootstrap.names import StoreName
 from is_db_bootstrap.wording import counted, visible
@@ -70,17 +70,45 @@ def store_reset(store: StoreName, address: str, loss: Loss, ways_out: WaysOut) -
 def doubtful(
     store: StoreName,
     address: str,
-    keepers: Sequence[StoreName],
+    doubt: Doubt,
     ways_out: WaysOut,
 ) -> StoreReset:
-    """The error of a blank store of which records may tell that only a newer version can read."""
+    """The error of a store that lacks what records may name that only a newer version can read."""
+    if doubt.objects:
+        what = f"{_listed(doubt.objects)} of {address} {_is_or_are(doubt.objects)} not there"
+        to_make = "what is not there"
+    else:
+        what, to_make = f"{address} is blank", "the store"
     return StoreReset(
         store,
-        f"{address} is blank, and nobody knows whether it was lost: {_listed(keepers)} "
-        f"{_keeps(keepers)} records of a newer version of is-db-bootstrap, which this one cannot "
-        "read. Nothing was changed.",
-        hint="Run the newer version. If the store is to be made, empty, say so: "
+        f"{what}, and nobody knows whether it was lost: {_newer_records(doubt)}. "
+        "Nothing was changed.",
+        subject=doubt.objects[0] if doubt.objects else "",
+        hint=f"Run the newer version. If {to_make} is to be made, empty, say so: "
         f"{ways_out.to_make(store)}",
+    )
+
+
+def unsure_parts(doubt: Doubt) -> str:
+    """The note on what is made beside records of a newer version, and which ours do not name."""
+    return (
+        f"{_listed(doubt.objects)} {_is_or_are(doubt.objects)} not there. Our own record does not "
+        f"name it, so it counts as new: {_newer_records(doubt)}."
+    )
+
+
+def _newer_records(doubt: Doubt) -> str:
+    return (
+        f"{_listed(doubt.keepers)} {_keeps(doubt.keepers)} records of a newer version of "
+        "is-db-bootstrap, which this one cannot read"
+    )
+
+
+def unread(keeper: StoreName, why: str) -> str:
+    """The note on a store that is made anew, beside one whose records could not be seen."""
+    return (
+        f"Whether {keeper} remembers this store could not be seen: {why} So nobody knows whether "
+        "this store was lost."
     )
 
 
@@ -106,20 +134,22 @@ def accepted(loss: Loss, *, is_remade: bool = True) -> str:
     return f"{what}, converged on {since} and lost since, is {then}, as --accept-reset says."
 
 
-def blank_cache(loss: Loss) -> str:
-    """The note on a cache that is blank again."""
+def blank_cache(loss: Loss, *, is_recorded: bool = True) -> str:
+    """The note on a cache that is blank again, in a run that is to record it or not."""
+    was, then = ("was", " As a cache, it is recorded again.") if is_recorded else ("is", "")
     return (
-        f"The store was blank, though {_listed(loss.remembered_by)} "
+        f"The store {was} blank, though {_listed(loss.remembered_by)} "
         f"{_remembers(loss.remembered_by)} that it was converged on "
-        f"{moment(loss.memory.recorded_at)}. As a cache, it is recorded again."
+        f"{moment(loss.memory.recorded_at)}.{then}"
     )
 
 
-def other_store(memory: Memory) -> str:
-    """The note on a store that is not the one that a record tells of."""
+def other_store(memory: Memory, *, is_recorded: bool = True) -> str:
+    """The note on a store that is not the one that a record tells of, in such a run or not."""
+    then = " It is recorded anew." if is_recorded else ""
     return (
         f"This is not the store that was converged on {moment(memory.recorded_at)} "
-        f"({_writer(memory)}): it was restored, copied or replaced. It is recorded anew."
+        f"({_writer(memory)}): it was restored, copied or replaced.{then}"
     )
 
 

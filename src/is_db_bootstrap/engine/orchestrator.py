@@ -17,7 +17,7 @@ from is_db_bootstrap.engine.phases import Phases
 from is_db_bootstrap.engine.retry import RetryPolicy
 from is_db_bootstrap.engine.store import CanSelfTest, DatabaseBootstrapper
 from is_db_bootstrap.engine.track import LockPolicy, Track
-from is_db_bootstrap.errors import ConfigurationError
+from is_db_bootstrap.errors import ConfigurationError, Interrupted
 from is_db_bootstrap.events import Event, Observer, Phase
 from is_db_bootstrap.names import STORE_ORDER, StoreName
 from is_db_bootstrap.results import (
@@ -169,6 +169,10 @@ class BootstrapOrchestrator:
         try:
             phases.go_through()
             _tell_losses(run)
+        except Interrupted as exc:
+            # Between two phases, where no step of a store ends for it.
+            for track in run.tracks:
+                track.error = track.error or exc
         finally:
             phases.close()
             self._unfinished = phases.workers.unfinished

@@ -54,6 +54,17 @@ class Known:
         return self.is_blank or bool(self.missing)
 
     @property
+    def lacks(self) -> tuple[str, ...]:
+        """What is not there of a store that lacks something. Empty for one that is blank."""
+        return () if self.is_blank else tuple(sorted(self.missing))
+
+    def is_lacking_since(self, before: Known | None) -> bool:
+        """Whether more is not there than `before`."""
+        if before is None or not before.is_lacking:
+            return self.is_lacking
+        return self.is_lacking and not _is_covered(self.lacks, before.lacks)
+
+    @property
     def all_holds(self) -> tuple[str, ...]:
         """What the store holds once the plan is applied."""
         return tuple(sorted({*self.recall.holds, *self.missing}))
@@ -73,10 +84,19 @@ class Loss:
 
     def is_part_of(self, other: Loss | None) -> bool:
         """Whether another loss of the same store, which was told, covers this one."""
-        if other is None:
-            return False
-        is_whole = not other.objects
-        return is_whole or (bool(self.objects) and {*self.objects} <= {*other.objects})
+        return other is not None and _is_covered(self.objects, other.objects)
+
+
+@dataclass(frozen=True, slots=True)
+class Doubt:
+    """A store that may have lost what it held, and nobody knows.
+
+    `objects` are the names of what is missing. Without one, the store as a whole is blank.
+    `keepers` are the stores whose records may tell, and only a newer version can read these.
+    """
+
+    objects: tuple[str, ...]
+    keepers: tuple[StoreName, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,18 +219,52 @@ class Recollection:
                 found[store] = Loss((), said, self._who_remembers(store, said.key))
         return found
 
-    def doubtful(self) -> dict[StoreName, tuple[StoreName, ...]]:
-        """The blank stores that may have been lost, and the stores whose records may say so.
+    def doubtful(self) -> dict[StoreName, Doubt]:
+        """The stores that may have lost what is made anew, as records of a newer version may say.
 
-        A newer version wrote these records, and only that version can read them. A blank cache is
-        none of the stores.
+        Only that version can read these records. Where a record that we believe tells of a store,
+        what this record does not name is new, as far as we know. See `unsure_parts`.
         """
+        return {
+            store: doubt
+            for store, doubt in self._doubts().items()
+            if not doubt.objects or self._said_of(store) is None
+        }
+
+    def unsure_parts(self) -> dict[StoreName, Doubt]:
+        """What our record of a store does not name, and records of a newer version may.
+
+        An older release adds such a part beside the newer one, so this is no reason to refuse.
+        """
+        doubtful = self.doubtful()
+        return {store: each for store, each in self._doubts().items() if store not in doubtful}
+
+    def _doubts(self) -> dict[StoreName, Doubt]:
+        """What is made anew beside records of a newer version and is no loss, but for caches."""
         keepers = tuple(store for store, known in self.known.items() if known.recall.newer_keys)
         losses = self.losses()
         return {
-            store: keepers
+            store: Doubt(known.lacks, keepers)
             for store, known in self._own.items()
-            if keepers and known.is_blank and not known.is_cache and store not in losses
+            if keepers and known.is_lacking and not known.is_cache and store not in losses
+        }
+
+    def unread(self) -> dict[StoreName, Mapping[StoreName, str]]:
+        """The stores to be made anew that records may tell of which could not be seen.
+
+        Each has the stores of the run whose records could not be seen, and why. What a bystander
+        could not tell is said by the one who has asked it. A cache is none of the stores.
+        """
+        unread = {
+            store: known.recall.unable
+            for store, known in self._own.items()
+            if known.recall.is_unread
+        }
+        told = {*self.losses(), *self.doubtful()}
+        return {
+            store: unread
+            for store, known in self._own.items()
+            if unread and known.is_lacking and not known.is_cache and store not in told
         }
 
     def foretold(self) -> dict[StoreName, Memory]:
@@ -261,12 +315,13 @@ class Recollection:
         """The record of each store in which it is missing or out of date.
 
         `template` has what this run says of itself. Its key and its members are not looked at.
-        A store that this release is older than is no reason to record another fingerprint.
+        A store that this release is older than is no reason to record another fingerprint. Without
+        a record to carry on, nothing tells what the newer release had compared, so none is due.
         """
-        if self.is_ambiguous:
-            return {}
         base = self.base()
         is_ahead = any(known.is_ahead for known in self._own.values())
+        if self.is_ambiguous or (is_ahead and base is None):
+            return {}
         wanted = replace(
             template,
             key=self._present_key() or uuid.uuid4().hex,
@@ -305,10 +360,15 @@ class Recollection:
     def _wanted_members(self, base: Memory | None, *, is_ahead: bool) -> dict[StoreName, Member]:
         """What is remembered of each store: of those of this run anew, of others as before.
 
-        Another release may declare a store that this one does not, so none is forgotten.
+        Another release may declare a store that this one does not, so none is forgotten. A store
+        that this run leaves out, and that was asked, may be known to its own record alone.
         """
         before = base.members if base else {}
         members = {store: member for store, member in before.items() if store not in self._own}
+        for store, known in self.known.items():
+            own = self._best([(at, m) for at, m in self._ours(witnesses=True) if at == store])
+            if known.is_bystander and own is not None:
+                members.setdefault(store, own.members[store])
         for store, known in self._own.items():
             holds = {*known.all_holds}
             if is_ahead and store in before:
@@ -343,11 +403,15 @@ class Recollection:
         return before[store].identity if is_same else uuid.uuid4().hex
 
     def _is_recorded(self, recall: Recall, wanted: Memory, is_ahead: bool) -> bool:
-        """Whether a store has the record, but for the addresses, the run and the time."""
+        """Whether all of a store has the record, but for the addresses, the run and the time.
+
+        A release that the store is ahead of leaves it to the newer one to complete the record.
+        """
         for memory in recall.memories:
             if memory.key == wanted.key:
-                is_same = is_ahead or memory.fingerprint == wanted.fingerprint
-                return is_same and _compared(memory) == _compared(wanted)
+                is_complete = memory.key not in recall.incomplete
+                is_same = is_complete and memory.fingerprint == wanted.fingerprint
+                return (is_ahead or is_same) and _compared(memory) == _compared(wanted)
         return False
 
 
@@ -355,6 +419,11 @@ def template(blueprint: str, fingerprint: str, run_id: str) -> Memory:
     """What a run says of itself in its record."""
     now = datetime.now(UTC).replace(microsecond=0)
     return Memory("", blueprint, fingerprint, run_id, __version__, now)
+
+
+def _is_covered(objects: Collection[str], by: Collection[str]) -> bool:
+    """Whether what is gone is a part of what was gone before. No object stands for the whole."""
+    return not by or (bool(objects) and {*objects} <= {*by})
 
 
 def _has_no_room(recall: Recall, key: str) -> bool:

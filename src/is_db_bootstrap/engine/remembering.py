@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
 from is_db_bootstrap.engine import memory_words, recollection
 from is_db_bootstrap.engine.context import RunContext
-from is_db_bootstrap.engine.recollection import Known, Loss, Recollection
+from is_db_bootstrap.engine.recollection import Doubt, Known, Loss, Recollection
+from is_db_bootstrap.engine.retry import LEAST_CALL_S
 from is_db_bootstrap.engine.store import CanForeseeRefusal, CanRemember
 from is_db_bootstrap.errors import (
     BootstrapError,
     ConfigurationError,
+    StoreBusy,
     StoreReset,
     StoreUnavailable,
     VerificationFailed,
@@ -23,7 +24,7 @@ from is_db_bootstrap.results import Mode
 
 if TYPE_CHECKING:
     from is_db_bootstrap.engine.bystanders import Heard
-    from is_db_bootstrap.engine.memory import Recall
+    from is_db_bootstrap.engine.memory import Memory, Recall
     from is_db_bootstrap.engine.track import Track
     from is_db_bootstrap.names import StoreName
 
@@ -40,8 +41,12 @@ class Remembering:
         self._rules = run.rules
         #: What the stores that the run leaves out have said. None before they were asked.
         self._heard: Heard | None = None
+        #: Whether they had little time for it, because nothing was made anew.
+        self._was_brief = False
         #: The losses that the first plan has shown. None before it was judged.
         self._first_losses: Mapping[StoreName, Loss] | None = None
+        #: What the run knew of its stores then.
+        self._first_known: Mapping[StoreName, Known] = {}
         #: Why stores cannot keep the record that is due there, as these have foreseen.
         self._refusals: dict[StoreName, str] = {}
 
@@ -63,6 +68,7 @@ class Remembering:
         """
         found = self._recollection()
         losses = self._first_losses = found.losses()
+        self._first_known = found.known
         doubtful = found.doubtful()
         accepted = self._rules.accept_reset
         if not_lost := [store for store in accepted if store not in {*losses, *doubtful}]:
@@ -78,9 +84,8 @@ class Remembering:
             elif name in doubtful and name in accepted:
                 track.note(memory_words.accepted_doubt())
             elif name in doubtful and _may_be_lost(track.error):
-                target, keepers = track.store.target, doubtful[name]
-                error = memory_words.doubtful(name, target, keepers, self._ways_out(track))
-                self._fail(track, error)
+                self._fail(track, self._doubt(track, doubtful[name]))
+        self._note_unread(found)
         self._note_others(found)
         return self._run.all_succeeded
 
@@ -97,21 +102,31 @@ class Remembering:
             may_adopt=adopting is not None and not adopting.finds_blank(track.store.name),
         )
 
-    def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
-        """Fail each store that was lost since the first plan was judged. Returns these.
+    def _doubt(self, track: Track, doubt: Doubt) -> StoreReset:
+        ways_out = self._ways_out(track)
+        return memory_words.doubtful(track.store.name, track.store.target, doubt, ways_out)
 
-        The caller has accepted what that plan could show, and no more.
+    def fail_new_losses(self) -> list[tuple[Track, BootstrapError]]:
+        """Fail each store that was lost, or may have been, since the first plan was judged.
+
+        Returns these. The caller has accepted what that plan could show, and no more.
         """
         if self._first_losses is None:
             return []
         failed: list[tuple[Track, BootstrapError]] = []
-        losses = self._recollection().losses()
+        found = self._recollection()
+        losses, doubtful = found.losses(), found.doubtful()
+        self._note_unread(found)
         for track in self._run.tracks:
             name = track.store.name
-            if name not in losses or losses[name].is_part_of(self._first_losses.get(name)):
-                continue
-            track.error = self._reset(track, losses[name])
-            failed.append((track, track.error))
+            if name in losses and not losses[name].is_part_of(self._first_losses.get(name)):
+                track.error = self._reset(track, losses[name])
+                failed.append((track, track.error))
+            elif name in doubtful and found.known[name].is_lacking_since(
+                self._first_known.get(name)
+            ):
+                track.error = self._doubt(track, doubtful[name])
+                failed.append((track, track.error))
         return failed
 
     def _refuse_acceptance(self, stores: Sequence[str]) -> None:
@@ -130,20 +145,33 @@ class Remembering:
         phase = Phase.DOCTOR if self._run.mode is Mode.DOCTOR else Phase.PLAN
         self._run.say_failed(phase, track.store.name, error)
 
+    def _note_unread(self, found: Recollection) -> None:
+        """Say whose records could not be read, and of which stores these may have told."""
+        unread, unsure = found.unread(), found.unsure_parts()
+        for track in self._run.tracks:
+            if track.recall is not None and track.recall.is_unread:
+                track.note(track.recall.unable)
+            for keeper, why in unread.get(track.store.name, {}).items():
+                track.note(memory_words.unread(keeper, why))
+            if track.store.name in unsure:
+                track.note(memory_words.unsure_parts(unsure[track.store.name]))
+
     def _note_others(self, found: Recollection) -> None:
         """Say which stores are not the ones that were recorded, and which caches are blank.
 
-        A run that records nothing does not say it, because these notes say what is recorded anew.
+        A run without a fingerprint does not say it: nothing is ever recorded by such runs, so each
+        of them would say it.
         """
         if not self._rules.fingerprint:
             return
+        due = found.to_record(self._template()) if self._is_to_record else {}
         caches, others, foretold = found.blank_caches(), found.others(), found.foretold()
         for track in self._run.tracks:
             name = track.store.name
             if name in caches:
-                track.note(memory_words.blank_cache(caches[name]))
+                track.note(memory_words.blank_cache(caches[name], is_recorded=name in due))
             if name in others:
-                track.note(memory_words.other_store(others[name]))
+                track.note(memory_words.other_store(others[name], is_recorded=name in due))
             if name in foretold:
                 track.note(memory_words.foretold(foretold[name]))
 
@@ -157,10 +185,12 @@ class Remembering:
         if not self._rules.fingerprint:
             return
         found = self._recollection()
-        template = recollection.template(
-            self._rules.blueprint, self._rules.fingerprint, self._run.run_id
-        )
+        template = self._template()
         due = found.to_record(template)
+        if due and self._is_to_ask_for_record and self._heard is None:
+            self._hear(next(iter(due)), is_brief=True)
+            found = self._recollection()
+            due = found.to_record(template)
         for refused in self._refusals:
             due.pop(refused, None)
         if self._run.mode is Mode.APPLY and not self._rules.verify:
@@ -178,16 +208,43 @@ class Remembering:
                 if found.is_ambiguous:
                     track.note(memory_words.ambiguous(self._rules.blueprint))
 
+    @property
+    def _is_to_record(self) -> bool:
+        """Whether the run writes what is due, if all goes well, or plans such a run."""
+        mode, rules = self._run.mode, self._rules
+        is_verified = mode is Mode.PLAN or (mode is Mode.APPLY and rules.verify)
+        return is_verified and bool(rules.fingerprint)
+
+    @property
+    def _is_to_ask_for_record(self) -> bool:
+        """Whether stores that are left out are asked before something is recorded.
+
+        In a fleet, each target would wait anew for one that is down.
+        """
+        rules = self._rules
+        is_to_write = self._is_to_record and self._run.mode is Mode.APPLY
+        return is_to_write and bool(rules.bystanders) and not rules.is_one_of_many
+
+    def _template(self) -> Memory:
+        rules = self._rules
+        return recollection.template(rules.blueprint, rules.fingerprint, self._run.run_id)
+
     def foresee_refusal(self, track: Track) -> None:
         """Note why a store cannot keep the record that is due there, if it can foresee that.
 
-        A store that has gone is waited for by the lock.
+        A store that has gone is waited for by the lock. Raises `StoreBusy` for one that is to be
+        asked again.
         """
         if not isinstance(track.store, CanForeseeRefusal):
             return
-        with suppress(StoreUnavailable):
-            if refusal := track.store.memory_refusal():
-                self._refusals[track.store.name] = refusal
+        try:
+            refusal = track.store.memory_refusal()
+        except StoreBusy:
+            raise
+        except StoreUnavailable:
+            return
+        if refusal:
+            self._refusals[track.store.name] = refusal
 
     def write(self, track: Track) -> str | None:
         """Write the record of one store. Returns why that was not done, or None."""
@@ -206,17 +263,16 @@ class Remembering:
             if name in losses:
                 track.note(self._reset(track, losses[name]).message)
             elif name in doubtful:
-                target, keepers = track.store.target, doubtful[name]
-                error = memory_words.doubtful(name, target, keepers, self._ways_out(track))
-                track.note(error.message)
+                track.note(self._doubt(track, doubtful[name]).message)
             elif witness is not None and name in witness.members:
                 track.note(memory_words.remembered(witness))
+        self._note_unread(found)
         self._note_others(found)
 
     def _recollection(self) -> Recollection:
         """What all stores say. Where the run makes a store anew, it asks those that it leaves out.
 
-        They are asked once in a run.
+        They are asked once in a run. A cache is made anew whoever remembers it.
         """
         known: dict[StoreName, Known] = {
             track.store.name: Known(
@@ -229,27 +285,39 @@ class Remembering:
             for track in self._run.tracks
             if track.recall is not None
         }
-        lacking = [store for store, each in known.items() if each.is_lacking]
+        lacking = [s for s, each in known.items() if each.is_lacking and not each.is_cache]
         if lacking and self._rules.bystanders:
             heard = self._hear(lacking[0])
             for track in self._run.tracks:
                 if track.store.name in lacking:
                     track.note(*heard.notes())
-            known |= heard.known
+        if self._heard is not None:
+            known |= self._heard.known
         return Recollection(known, self._rules.declared_stores, self._rules.is_one_of_many)
 
-    def _hear(self, lacking: StoreName) -> Heard:
-        """What the stores that the run leaves out remember, for a store that is made anew."""
-        if self._heard is None:
-            from is_db_bootstrap.engine.bystanders import ANSWER_S, ask_bystanders
+    def _hear(self, store: StoreName, *, is_brief: bool = False) -> Heard:
+        """What the stores that the run leaves out remember, for a store of the run.
 
+        Those that had little time for an answer, and gave none, may be asked again.
+        """
+        if self._heard is None or (self._was_brief and self._heard.unheard and not is_brief):
+            from is_db_bootstrap.engine.bystanders import ANSWER_S, BRIEF_ANSWER_S, ask_bystanders
+
+            self._was_brief = is_brief
+            most_s = BRIEF_ANSWER_S if is_brief else ANSWER_S
             self._heard = ask_bystanders(
                 self._rules.bystanders,
-                within_s=min(ANSWER_S, self._rules.retry.deadline_s or ANSWER_S),
+                within_s=min(most_s, max(self._rules.retry.deadline_s, LEAST_CALL_S)),
                 is_to_end=self._run.stop.is_set,
-                say_waiting=partial(self._run.say_waiting, Phase.PLAN, lacking),
+                say_waiting=partial(self._say_still_waiting, store),
             )
         return self._heard
+
+    def _say_still_waiting(self, store: StoreName, message: str) -> None:
+        """Tell the observers what the run waits for. Nothing is tried again."""
+        phases = {Mode.STATUS: Phase.STATUS, Mode.DOCTOR: Phase.DOCTOR}
+        phase = phases.get(self._run.mode, Phase.PLAN)
+        self._run.emit("still-waiting", phase=phase, store=store, message=message)
 
 
 def _may_be_lost(error: BootstrapError | None) -> bool:

@@ -68,6 +68,11 @@ class Seen:
         return is_own or self.behind is not None
 
     @property
+    def is_to_be_made(self) -> bool:
+        """Whether the declared collection is not there, and the plan makes it."""
+        return self.live.described is None and not goes_beyond(self.declared, self.live.target)
+
+    @property
     def data_place(self) -> str:
         """The collection that has the data, or will have it when the plan is done."""
         declared, live = self.declared, self.live
@@ -123,6 +128,7 @@ class MemoryProperties:
             holds=tuple(name for name, is_there in parts.items() if is_there),
             missing=tuple(name for name, is_there in parts.items() if not is_there),
             memories=recalled.memories,
+            incomplete=_incomplete_keys(seen, recalled.memories),
             full=full("Milvus", count, MOST_RECORDS, _REMOVAL),
             newer_keys=recalled.newer_keys,
             remarks=recalled.remarks,
@@ -219,6 +225,24 @@ class MemoryProperties:
             subject=name,
             hint="Another run is at work. Run again.",
         )
+
+
+def _incomplete_keys(seen: Sequence[Seen], memories: Sequence[Memory]) -> frozenset[str]:
+    """The keys of records that a collection lacks, or has in another text than the others.
+
+    A collection that the plan makes lacks them all. A server that refuses properties has none, and
+    keeps each record whole.
+    """
+    texts: dict[str, dict[str, str]] = {name: {} for each in seen for name in each.physical}
+    for each in seen:
+        for name, key, text in each.properties:
+            texts[name][key.removeprefix(PREFIX)] = text
+    if not any(texts.values()):
+        return frozenset()
+    if any(each.is_to_be_made for each in seen):
+        return frozenset(memory.key for memory in memories)
+    by_key = {m.key: {kept.get(m.key, "") for kept in texts.values()} for m in memories}
+    return frozenset(key for key, found in by_key.items() if len(found) > 1)
 
 
 def _own_holds(memory: Memory) -> Sequence[str]:

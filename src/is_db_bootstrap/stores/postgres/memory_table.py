@@ -117,8 +117,14 @@ class Seen:
 
     @property
     def refusal(self) -> str:
-        """What a role is told that may not write the records."""
+        """What a role is told that may not write the records, or not even read them."""
         remedy = own_schema.remedy(self.role, has_schema=self.has_schema)
+        if self.may_read is False:
+            return (
+                f"{self.role} may not read the records in the schema {SCHEMA}, so what was "
+                "converged together with this database is not seen, and nothing is recorded here. "
+                f"Let an administrator run: {remedy}"
+            )
         return (
             f"What this run finds is not remembered here, because {self.role} may not write to "
             f"the schema {SCHEMA}: when a store is lost later, this database tells no more than "
