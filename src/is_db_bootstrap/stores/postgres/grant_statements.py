@@ -1,7 +1,7 @@
 """The statements that give a role of a PostgreSQL what it lacks.
 
-Every statement that a refusal of this store names is one of these, so that what a message asks for
-is what `grants` prints.
+The refusals of what was looked at before a change name these, so that what a message asks for is
+what `grants` prints. `missing_privilege` has the statements for what the server itself has refused.
 """
 
 from __future__ import annotations
