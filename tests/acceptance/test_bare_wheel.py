@@ -75,7 +75,7 @@ def test_engine_and_contract_pass_without_the_reference_systems(bare, tmp_path):
         "-o",
         "asyncio_mode=auto",
         Path("tests", "stores", "test_contract.py"),
-        Path("tests", "engine"),
+        Path("tests", "engine", "test_orchestrator.py"),
         cwd=tmp_path,
         timeout=800,
     )

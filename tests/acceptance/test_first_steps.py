@@ -127,6 +127,8 @@ def newcomer(place, repository, versions):
             place / name,
             kept
             | {
+                # What is installed is used for a minute, so most of it would be compiled in vain.
+                "PIP_COMPILE": "0",
                 "PATH": f"{sys.base_prefix}/bin:/usr/local/bin:/usr/bin:/bin",
                 "GIT_CONFIG_COUNT": "1",
                 "GIT_CONFIG_KEY_0": f"url.file://{repository}.insteadOf",

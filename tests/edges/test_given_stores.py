@@ -36,6 +36,13 @@ from servers import PASSWORD, milvus_client, neo4j_driver
 _ADDRESSES = ("POSTGRES_", "NEO4J_", "MILVUS_", "REDIS_", "DB_", "DATABASE_URL", "IS_DB_BOOTSTRAP_")
 INI = "[pytest]\nis_db_blueprint = novel_genesis\nasyncio_default_fixture_loop_scope = function\n"
 STORES = ("postgres", "neo4j", "milvus", "redis")
+#: Sessions on two of them take half a minute each, so `make soak` has these of most tests.
+MORE_WITH_SOAK = [
+    "postgres",
+    pytest.param("neo4j", marks=pytest.mark.soak),
+    pytest.param("milvus", marks=pytest.mark.soak),
+    "redis",
+]
 
 
 class PostgresProbe:
@@ -400,6 +407,7 @@ def test_a_session_that_ends_leaves_the_store_as_it_was_found(place):
     assert place.probe.everything() == before
 
 
+@pytest.mark.parametrize("place", MORE_WITH_SOAK, indirect=True)
 def test_what_was_written_between_two_sessions_is_named_and_kept(place):
     assert place.errors_here() == []
     place.probe.somebody_writes()
@@ -418,6 +426,7 @@ def test_what_was_written_between_two_sessions_is_named_and_kept(place):
     assert place.probe.everything() == before
 
 
+@pytest.mark.parametrize("place", MORE_WITH_SOAK, indirect=True)
 def test_what_was_written_after_a_session_was_killed_is_kept_and_the_rest_is_removed(place):
     before = place.probe.everything()
     # Longer than between two looks at what a test has written.
@@ -542,6 +551,7 @@ def test_a_session_that_could_not_clean_says_so_and_fails(place, options):
     assert "redis: what this test run made could not be removed" in shown
 
 
+@pytest.mark.parametrize("place", MORE_WITH_SOAK, indirect=True)
 def test_two_sessions_at_once_both_pass_and_leave_nothing(place):
     before = place.probe.everything()
     other = place.in_a_test(
@@ -576,7 +586,7 @@ def test_it({store}, n):
 """
 
 
-@pytest.mark.parametrize("place", [*STORES, "redis_server"], indirect=True)
+@pytest.mark.parametrize("place", [*MORE_WITH_SOAK, "redis_server"], indirect=True)
 def test_a_killed_worker_fails_its_own_test_only_and_nothing_of_it_stays(place):
     before = place.probe.everything()
     code, shown = place.run(WORKERS.format(store=place.store, write=place.write), "-n", "2")
@@ -590,6 +600,7 @@ def test_a_killed_worker_fails_its_own_test_only_and_nothing_of_it_stays(place):
     assert place.probe.everything() == before
 
 
+@pytest.mark.parametrize("place", MORE_WITH_SOAK, indirect=True)
 def test_a_kept_store_goes_with_the_next_session(place):
     before = place.probe.everything()
     code, shown = place.run(
@@ -623,6 +634,7 @@ def _write_into_kept(place, shown):
     return place.probe.has_what_somebody_wrote
 
 
+@pytest.mark.parametrize("place", MORE_WITH_SOAK, indirect=True)
 def test_what_was_written_into_a_kept_store_is_named_and_kept(place):
     code, shown = place.run(
         f"def test_it({place.store}):\n    {place.write}\n    assert False\n", "--keep-stores"
