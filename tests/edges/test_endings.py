@@ -100,7 +100,7 @@ ENDS = {
 FEWER = ("stdout full", "all closed", "stderr closed")
 #: Commands that are tried with every end: one that asks no store, one that runs, one of a group.
 WITH_EVERY_END = {("blueprints",), ("apply",), ("migrate", "current")}
-#: Where Python is asked to complain of more.
+#: Where Python is asked to complain of more, of the commands with every end.
 DEVELOPING = {"stdout full": ("-X", "dev", "-W", "ignore")}
 STDOUT_LOST = {"stdout closed", "stdout full", "reader gone", "all closed"}
 
@@ -224,7 +224,8 @@ class Call:
         }
         env |= {"PYTHONIOENCODING": encoding} if encoding else {}
         shell = ["bash", "-c", f'exec "$@" {words}', "-"]
-        python = [*before, sys.executable, *DEVELOPING.get(end, ()), "-m", "is_db_bootstrap"]
+        developing = DEVELOPING.get(end, ()) if path in WITH_EVERY_END else ()
+        python = [*before, sys.executable, *developing, "-m", "is_db_bootstrap"]
         read, write = os.pipe()
         os.close(read)
         self.process = subprocess.Popen(
