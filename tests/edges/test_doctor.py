@@ -118,7 +118,9 @@ def vectors_of(client):
     """Everything that a Milvus tells of its collections."""
     found = {}
     for name in sorted(client.list_collections()):
-        indexes = [client.describe_index(name, index) for index in client.list_indexes(name)]
+        # Milvus 2.3 lists them in any order.
+        names = sorted(client.list_indexes(name))
+        indexes = [client.describe_index(name, index) for index in names]
         found[name] = (
             client.describe_collection(name),
             client.list_aliases(name),
