@@ -169,7 +169,11 @@ def test_what_a_rebuild_that_was_cut_off_has_left_goes_with_the_next_rebuild(sho
         "UPDATE pg_index SET indisvalid = false WHERE indexrelid IN "
         "('idx_orders_status'::regclass, 'idx_orders_status_ccnew'::regclass)"
     )
-    done = repair(shop.open())
+    shown = look(shop.open())
+    assert "DROP INDEX CONCURRENTLY IF EXISTS public.idx_orders_status_ccnew;" in [
+        statement for change in shown.stores[0].changes for statement in change.statements
+    ]
+    done = repair(shop.open(), approved=shown)
     assert done.outcome is Outcome.CHANGED, done
     query = "SELECT to_regclass('idx_orders_status_ccnew')"
     assert shop.client.execute(query).fetchone() == (None,)

@@ -91,9 +91,10 @@ def doubtful(
 
 def unsure_parts(doubt: Doubt) -> str:
     """The note on what is made beside records of a newer version, and which ours do not name."""
+    named = "them, so they count" if len(doubt.objects) > 1 else "it, so it counts"
     return (
         f"{_listed(doubt.objects)} {_is_or_are(doubt.objects)} not there. Our own record does not "
-        f"name it, so it counts as new: {_newer_records(doubt)}."
+        f"name {named} as new: {_newer_records(doubt)}."
     )
 
 

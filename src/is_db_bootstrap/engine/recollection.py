@@ -242,11 +242,13 @@ class Recollection:
     def _doubts(self) -> dict[StoreName, Doubt]:
         """What is made anew beside records of a newer version and is no loss, but for caches."""
         keepers = tuple(store for store, known in self.known.items() if known.recall.newer_keys)
+        if not keepers:
+            return {}
         losses = self.losses()
         return {
             store: Doubt(known.lacks, keepers)
             for store, known in self._own.items()
-            if keepers and known.is_lacking and not known.is_cache and store not in losses
+            if known.is_lacking and not known.is_cache and store not in losses
         }
 
     def unread(self) -> dict[StoreName, Mapping[StoreName, str]]:
@@ -260,11 +262,13 @@ class Recollection:
             for store, known in self._own.items()
             if known.recall.is_unread
         }
+        if not unread:
+            return {}
         told = {*self.losses(), *self.doubtful()}
         return {
             store: unread
             for store, known in self._own.items()
-            if unread and known.is_lacking and not known.is_cache and store not in told
+            if known.is_lacking and not known.is_cache and store not in told
         }
 
     def foretold(self) -> dict[StoreName, Memory]:

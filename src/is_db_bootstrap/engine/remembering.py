@@ -164,8 +164,10 @@ class Remembering:
         """
         if not self._rules.fingerprint:
             return
-        due = found.to_record(self._template()) if self._is_to_record else {}
         caches, others, foretold = found.blank_caches(), found.others(), found.foretold()
+        if not (caches or others or foretold):
+            return
+        due = found.to_record(self._template()) if self._is_to_record else {}
         for track in self._run.tracks:
             name = track.store.name
             if name in caches:

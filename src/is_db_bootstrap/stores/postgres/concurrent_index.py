@@ -120,7 +120,8 @@ class ConcurrentWork:
         if statement.index:
             self._make_room(statement, ask, is_retry=is_retry)
         elif statement.rebuilt and is_retry:
-            drop_left_by_rebuild(statement, ask)
+            for drop in drops_after_rebuild(statement, ask):
+                ask(drop)
 
     def _make_room(self, statement: ConcurrentStatement, ask: Ask, *, is_retry: bool) -> None:
         found = invalid_index(statement, ask)
@@ -187,11 +188,11 @@ def invalid_index(statement: ConcurrentStatement, ask: Ask) -> InvalidIndex | No
     return InvalidIndex(name, is_of_table == "t", "".join(builder))
 
 
-def drop_left_by_rebuild(statement: ConcurrentStatement, ask: Ask) -> None:
-    """Drop the INVALID copies of indexes that earlier tries of a rebuild have left."""
+def drops_after_rebuild(statement: ConcurrentStatement, ask: Ask) -> list[str]:
+    """The statements that drop the INVALID copies which earlier tries of a rebuild have left."""
     left = ask(_one(_LEFT_BY_REBUILD.format(name=literal(statement.rebuilt))))
-    for name in left.split("\n") if left else ():
-        ask(f"DROP INDEX CONCURRENTLY IF EXISTS {name}")
+    names = left.split("\n") if left else ()
+    return [f"DROP INDEX CONCURRENTLY IF EXISTS {name}" for name in names]
 
 
 def asking(session: psycopg.Connection[Any]) -> Ask:

@@ -1,9 +1,8 @@
 """What `repair` sends to make what is missing and holds no rows.
 
 An index is built while others read and write (CONCURRENTLY), in no transaction. A build that is cut
-off leaves the index INVALID, which the next repair builds again, without what a rebuild that was
-cut off has left beside it. Everything else of a repair is one
-transaction.
+off leaves the index INVALID, which the next repair builds again. That repair also drops what a
+rebuild that was cut off has left beside the index. Everything else of a repair is one transaction.
 """
 
 from __future__ import annotations
@@ -19,7 +18,7 @@ from is_db_bootstrap.results import Change, Danger, RepairPlan
 from is_db_bootstrap.stores.postgres.concurrent_index import (
     ConcurrentStatement,
     asking,
-    drop_left_by_rebuild,
+    drops_after_rebuild,
 )
 from is_db_bootstrap.stores.postgres.dangers import PlanDangers
 
@@ -32,13 +31,15 @@ _LIMIT = "SELECT set_config('lock_timeout', '0', false)"
 def with_dangers(
     plan: RepairPlan, session: psycopg.Connection[Any], schema: str = "public"
 ) -> RepairPlan:
-    """The plan with the dangers of its statements.
+    """The plan with the dangers of its statements, and what drops the rest of earlier rebuilds.
 
     A change that rows refuse is left out, as a drift that says which rows these are.
     """
     judge = PlanDangers(session, schema)
     changes = [
-        replace(change, dangers=_with_places(change, judge.of(_judged(change))))
+        _with_leftovers(
+            replace(change, dangers=_with_places(change, judge.of(_judged(change)))), session
+        )
         for change in plan.changes
     ]
     return replace(plan, changes=tuple(changes)).without_refused()
@@ -63,14 +64,15 @@ def _with_places(change: Change, dangers: Iterable[Danger]) -> tuple[Danger, ...
     return tuple(replace(each, statement=min(each.statement or 0, last)) for each in dangers)
 
 
-def _drop_leftovers(session: psycopg.Connection[Any], statement: str) -> None:
-    """Drop the INVALID copies (`…_ccnew`) that a rebuild of these indexes has left, if it is one.
+def _with_leftovers(change: Change, session: psycopg.Connection[Any]) -> Change:
+    """The change, which first drops the INVALID copies (`…_ccnew`) that its rebuild has left.
 
     Nobody reads them, and each write to the table has to keep them up to date.
     """
-    found = ConcurrentStatement.of(statement)
-    if found is not None and found.rebuilt:
-        drop_left_by_rebuild(found, asking(session))
+    rebuilds = [s for s in map(ConcurrentStatement.of, change.statements) if s and s.rebuilt]
+    drops = [f"{drop};" for each in rebuilds for drop in drops_after_rebuild(each, asking(session))]
+    later = [replace(each, statement=(each.statement or 0) + len(drops)) for each in change.dangers]
+    return replace(change, statements=(*drops, *change.statements), dangers=tuple(later))
 
 
 def run(session: psycopg.Connection[Any], change: Change) -> str | None:
@@ -82,7 +84,6 @@ def run(session: psycopg.Connection[Any], change: Change) -> str | None:
             # A wait that is cut off would only leave an INVALID index behind.
             session.execute(_LIMIT)
         for statement in change.statements:
-            _drop_leftovers(session, statement)
             session.execute(statement.encode())
         if not is_concurrent:
             session.commit()

@@ -153,23 +153,9 @@ def _for_verify(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
 
 
 def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
-    role, schema = rights["role"], work.schema
-    if work.is_path_of_team:
-        pass  # nobody knows what it creates there
-    elif rights["is_there"]:
-        yield Privilege(
-            f"create tables in schema {schema}",
-            rights["creates"],
-            grant_statements.create_in_schema(schema, role),
-            _APPLY,
-        )
-    else:
-        yield Privilege(
-            f"create schema {schema}",
-            rights["database_create"],
-            grant_statements.own_schema_of(schema, role),
-            _APPLY,
-        )
+    role = rights["role"]
+    if not work.is_path_of_team:  # What a team's env.py creates, and where, nobody knows.
+        yield _creating(rights, work.schema)
     if rights["writes_record"] is not None:
         yield Privilege(
             f"write to {work.record.quoted}",
@@ -177,6 +163,23 @@ def _for_apply(rights: dict[str, Any], work: Work) -> Iterator[Privilege]:
             grant_statements.write_records(work.record.quoted, role),
             _APPLY,
         )
+
+
+def _creating(rights: dict[str, Any], schema: str) -> Privilege:
+    role = rights["role"]
+    if rights["is_there"]:
+        return Privilege(
+            f"create tables in schema {schema}",
+            rights["creates"],
+            grant_statements.create_in_schema(schema, role),
+            _APPLY,
+        )
+    return Privilege(
+        f"create schema {schema}",
+        rights["database_create"],
+        grant_statements.own_schema_of(schema, role),
+        _APPLY,
+    )
 
 
 def _keeping_records(session: psycopg.Connection[Any]) -> Privilege:

@@ -152,8 +152,7 @@ def _is_of_table(kind: str, statement: Any) -> bool:
 
 def _text(value: ast.expr | None) -> str:
     """A text that is written out, also in `text("…")`. Raises `Unsure` for everything else."""
-    is_text = isinstance(value, ast.Call) and ast.unparse(value.func) in _TEXTS
-    if is_text and isinstance(value, ast.Call) and len(value.args) == 1:
+    if isinstance(value, ast.Call) and ast.unparse(value.func) in _TEXTS and len(value.args) == 1:
         value = value.args[0]
     if not isinstance(value, ast.Constant) or not isinstance(value.value, str):
         raise Unsure
